@@ -1,0 +1,104 @@
+"""Fields: which column of the input plays which role in a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from data.errors import InputError, choices
+from data.pack import media
+from data.pack.row import Row
+
+# Column names that are taken for a role when the user names none, best first.
+_TEXT = ("text", "content", "document", "body")
+_CAPTION = ("caption", "captions", "text", "sentence", "transcript", "transcription")
+_LABEL = ("label", "class")
+_FILE = ("image", "img", "image_path", "audio", "sound", "audio_path", "file", "path", "filename", "file_name")
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Role -> column, None where a sample lacks the role. ``a.b`` is member ``b`` of column ``a``.
+
+    Attributes:
+        text: documents.
+        image: names of image files.
+        audio: names of audio files; may be the column of ``image``, the extension then decides.
+        caption: text that goes with an image or audio file; a string or a list of strings.
+        label: class.
+        key: what the samples are called.
+        split: which set of shards a sample goes to.
+    """
+
+    text: str | None = None
+    image: str | None = None
+    audio: str | None = None
+    caption: str | None = None
+    label: str | None = None
+    key: str | None = None
+    split: str | None = None
+
+    def named(self) -> dict[str, str]:
+        """Role -> column of the roles that are filled."""
+        return {role: column for role, column in vars(self).items() if column is not None}
+
+    def files(self) -> dict[str, dict[str, str]]:
+        """Column that names files -> the extensions that will do there, mapped to the member's extension."""
+        columns: dict[str, dict[str, str]] = {}
+        for column, kinds in ((self.image, media.IMAGE), (self.audio, media.AUDIO)):
+            if column is not None:
+                columns[column] = columns.get(column, {}) | kinds
+        return columns
+
+
+def detect(given: Fields, rows: Sequence[Row], source: str) -> Fields:
+    """Fills the roles that ``given`` leaves open from the columns of the first ``rows``.
+
+    Raises:
+        InputError: a given column is in none of the rows, roles exclude each other, or there is no text, image or
+            audio in any column of a usual name.
+    """
+    columns = sorted({column for row in rows for column in row.fields})
+    for role, column in given.named().items():
+        if column not in columns and column.split(".")[0] not in columns:
+            raise InputError(f"--{role} '{column}' is no field of '{source}'; {choices(column, columns)}")
+    if given.text is not None and (given.image is not None or given.audio is not None):
+        raise InputError(f"--text '{given.text}' is for documents; the text of an image or audio file is its --caption")
+    fields = given if given.text or given.image or given.audio else _content(given, rows)
+    if fields.text is None and not fields.files():
+        raise InputError(
+            f"no field of '{source}' looks like text, an image or audio: name one with --text, --image or --audio; "
+            f"fields: {', '.join(columns)}"
+        )
+    if fields.text is not None and given.caption is not None:
+        raise InputError(f"--caption '{given.caption}' needs images or audio, and '{source}' is taken for documents")
+    if fields.label is None:
+        fields = replace(fields, label=_first(_LABEL, rows, _is_scalar))
+    if fields.caption is None and fields.text is None:
+        fields = replace(fields, caption=_first(_CAPTION, rows, _is_text))
+    return fields
+
+
+def _content(given: Fields, rows: Sequence[Row]) -> Fields:
+    image = _first(_FILE, rows, lambda value: _names(value, media.IMAGE))
+    audio = _first(_FILE, rows, lambda value: _names(value, media.AUDIO))
+    if image or audio:
+        return replace(given, image=image, audio=audio)
+    return replace(given, text=_first(_TEXT, rows, _is_text))
+
+
+def _first(names: Sequence[str], rows: Sequence[Row], fits: Any) -> str | None:
+    return next((name for name in names if any(fits(row.fields.get(name)) for row in rows)), None)
+
+
+def _names(value: object, kinds: Mapping[str, str]) -> bool:
+    return isinstance(value, str) and media.extension(value) in kinds
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, (str, int))

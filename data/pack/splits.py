@@ -1,0 +1,126 @@
+"""The shards of one packing: one series for each split, complete or absent as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.errors import InputError
+from data.index import SUFFIX
+from data.pack.report import report_name
+
+if TYPE_CHECKING:
+    from data.write import _Shard
+
+_BLOCK = 512
+
+
+def _reported(report: Path) -> list[str]:
+    try:
+        shards = json.loads(report.read_text(encoding="utf-8"))["shards"]
+        return [Path(shard["name"]).name for shard in shards if shard["name"].endswith(".tar")]
+    except (OSError, ValueError, KeyError, TypeError):  # no report, or a file of another kind by that name
+        return []
+
+
+class Splits:
+    """Writes samples to ``PREFIX-SPLIT-000000.tar`` and so on, or ``PREFIX-000000.tar`` for the split "".
+
+    They are written in a hidden folder inside ``folder`` and moved to their names by :meth:`publish`, so that a packing
+    that fails or is stopped leaves an earlier one as it was.
+
+    Args:
+        folder: where the shards go.
+        prefix: what their names begin with.
+        max_bytes: a new shard begins before a sample that would grow the tar file beyond this.
+        overwrite: whether shards of an earlier packing of the same prefix and split give way.
+    """
+
+    def __init__(self, folder: Path, prefix: str, max_bytes: int, overwrite: bool) -> None:
+        self._folder = folder
+        self._prefix = prefix
+        self._max_bytes = max_bytes
+        self._overwrite = overwrite
+        self._stage = folder / f".{prefix}.packing"
+        self._old: set[Path] = set()
+        self._open: dict[str, _Shard] = {}
+        self._tar_bytes: dict[str, int] = {}
+        self._shards: dict[str, list[dict[str, Any]]] = {}
+
+    def __enter__(self) -> Splits:
+        shutil.rmtree(self._stage, ignore_errors=True)  # of a packing that was killed
+        self._stage.mkdir(parents=True)
+        # The report names all shards of an earlier packing, whatever its splits were called.
+        self._give_way({self._folder / name for name in _reported(self._folder / report_name(self._prefix))})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._stage, ignore_errors=True)
+
+    def claim(self, split: str) -> None:
+        """Opens the series of ``split``.
+
+        Raises:
+            InputError: an earlier packing left shards of this name and they may not be overwritten.
+        """
+        if split in self._shards:
+            return
+        name = re.compile(re.escape(self._stem(split)) + r"-\d{6}\.tar")
+        self._give_way({path for path in self._folder.iterdir() if name.fullmatch(path.name)})
+        self._shards[split] = []
+
+    def add(self, split: str, key: str, members: Mapping[str, bytes]) -> None:
+        """Writes one sample."""
+        from data.write import _Shard  # brings torch with it: wrong input is refused without that wait
+
+        self.claim(split)
+        size = sum(_BLOCK + -(-len(content) // _BLOCK) * _BLOCK for content in members.values())
+        shards = self._shards[split]
+        if split not in self._open or self._tar_bytes[split] + size > self._max_bytes:
+            self._close(split)
+            name = f"{self._stem(split)}-{len(shards):06d}.tar"
+            self._open[split] = _Shard(self._stage / name)
+            self._tar_bytes[split] = 2 * _BLOCK
+            shards.append({"name": name, "samples": 0, "bytes": 0})
+        self._open[split].add(key, members, size)
+        self._tar_bytes[split] += size
+        shards[-1]["samples"] += 1
+
+    def publish(self) -> list[dict[str, Any]]:
+        """Completes the shards and moves them to their names; those of an earlier packing go.
+
+        Returns:
+            name, samples and bytes of each shard.
+        """
+        for split in self._shards:
+            self._close(split)
+        shards = [shard for split in self._shards for shard in self._shards[split]]
+        for path in self._old:
+            path.unlink()
+            Path(f"{path}{SUFFIX}").unlink(missing_ok=True)
+        for shard in shards:
+            staged = self._stage / shard["name"]
+            shard["bytes"] = staged.stat().st_size
+            for name in (f"{staged.name}{SUFFIX}", staged.name):  # the index first: no reader makes its own meanwhile
+                os.replace(self._stage / name, self._folder / name)
+        return shards
+
+    def _give_way(self, old: set[Path]) -> None:
+        present = {path for path in old if path.exists()}
+        if present and not self._overwrite:
+            shutil.rmtree(self._stage)
+            raise InputError(f"'{min(present)}' exists already: use another --name or --out, or --overwrite")
+        self._old |= present
+
+    def _stem(self, split: str) -> str:
+        return f"{self._prefix}-{split}" if split else self._prefix
+
+    def _close(self, split: str) -> None:
+        shard = self._open.pop(split, None)
+        if shard is not None:
+            shard.close()

@@ -1,0 +1,95 @@
+"""Tables: JSON lines, CSV and TSV files as rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from data.errors import InputError
+from data.pack.report import Unusable
+from data.pack.row import Leave, Row
+
+EXTENSIONS = ("jsonl", "csv", "tsv")
+
+
+def is_table(path: Path) -> bool:
+    """Whether the file's name says that it is a table."""
+    return path.suffix.lower().removeprefix(".") in EXTENSIONS
+
+
+class Tables:
+    """One table, or several one after the other.
+
+    Args:
+        name: how the input was named.
+        files: the tables, in order; files that are none are left out.
+        root: row names begin with the table's path relative to this.
+    """
+
+    def __init__(self, name: str, files: list[Path], root: Path) -> None:
+        self.name = name
+        self.total = sum(file.stat().st_size for file in files if is_table(file))
+        self._files = files
+        self._root = root
+
+    def rows(self, leave: Leave) -> Iterator[Row]:
+        """The rows of all tables. Lines that are no row are left out; a malformed CSV quote is an InputError."""
+        before = 0
+        for file in self._files:
+            if not is_table(file):
+                leave(file.name, Unusable("file beside the tables"))
+                continue
+            stem = file.relative_to(self._root).with_suffix("").as_posix()
+            lines = _Lines(file)
+            parse = _json if file.suffix.lower() == ".jsonl" else _csv
+            for number, (line, fields) in enumerate(parse(lines)):
+                place = f"{file.name}:{line}"
+                if isinstance(fields, Unusable):
+                    leave(place, fields)
+                else:
+                    yield Row(f"{stem}-{number:06d}", place, file.parent, fields, before + lines.read)
+            before += lines.read
+
+
+class _Lines:
+    """The lines of a file, with the bytes read so far.
+
+    Bytes that are not UTF-8 become surrogates, so that one bad line costs one sample and not the whole table.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.read = 0
+
+    def __iter__(self) -> Iterator[str]:
+        with open(self.path, "rb") as file:
+            for raw in file:
+                line = raw.removeprefix(b"\xef\xbb\xbf") if self.read == 0 else raw
+                self.read += len(raw)
+                yield line.decode("utf-8", "surrogateescape")
+
+
+def _json(lines: _Lines) -> Iterator[tuple[int, dict | Unusable]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError):
+            fields = None
+        yield number, fields if isinstance(fields, dict) else Unusable("line is not a JSON object")
+
+
+def _csv(lines: _Lines) -> Iterator[tuple[int, dict | Unusable]]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # documents are longer than the default of 128 KiB
+    dialect = "excel-tab" if lines.path.suffix.lower() == ".tsv" else "excel"
+    reader = csv.DictReader(lines, dialect=dialect, strict=True)
+    try:
+        for fields in reader:
+            whole = None not in fields and None not in fields.values()
+            yield reader.line_num, fields if whole else Unusable("row has another number of columns than the header")
+    except csv.Error as error:
+        raise InputError(f"table '{lines.path}', line {reader.line_num}: {error}") from None

@@ -1,0 +1,80 @@
+"""Writes shards: samples in, numbered WebDataset tars with their indexes out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import webdataset
+
+from data import index
+
+Members = Mapping[str, bytes]
+
+
+@dataclass
+class Written:
+    """What a call of :func:`write` left behind."""
+
+    shards: list[Path] = field(default_factory=list)
+    samples: int = 0
+    bytes: int = 0
+
+
+def write(
+    samples: Iterable[tuple[str, Members]],
+    directory: str | os.PathLike[str],
+    prefix: str,
+    max_bytes: int = 256 * 2**20,
+) -> Written:
+    """Writes ``samples`` as ``directory/prefix-000000.tar`` and so on, each with its index.
+
+    The same samples give the same bytes: members carry no time, owner or machine. A shard is complete or absent: it is
+    written beside its name, flushed to disk and renamed.
+
+    Args:
+        samples: (key, members) pairs; members map an extension to bytes. Keys are unique.
+        directory: where the shards go; made if missing.
+        prefix: what the file names begin with.
+        max_bytes: a new shard begins before a sample that would grow the current one beyond this.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    done = Written()
+    current: _Shard | None = None
+    for key, members in samples:
+        size = sum(len(value) for value in members.values())
+        if current is None or current.bytes + size > max_bytes:
+            if current is not None:
+                current.close()
+            current = _Shard(directory / f"{prefix}-{len(done.shards):06d}.tar")
+            done.shards.append(current.path)
+        current.add(key, members, size)
+        done.samples += 1
+        done.bytes += size
+    if current is not None:
+        current.close()
+    return done
+
+
+class _Shard:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bytes = 0
+        self._partial = path.with_name(f".{path.name}.part")
+        self._stream = open(self._partial, "wb")
+        self._tar = webdataset.TarWriter(self._stream, mtime=0, user="", group="", encoder=False)
+
+    def add(self, key: str, members: Members, size: int) -> None:
+        self._tar.write({"__key__": key, **members})
+        self.bytes += size
+
+    def close(self) -> None:
+        self._tar.close()
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+        os.replace(self._partial, self.path)
+        index.load(self.path)

@@ -1,0 +1,81 @@
+"""How sequences of different lengths lie end to end in one tensor, without padding.
+
+Shapes everywhere below ``modalities``: B sequences, T positions of all of them together, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Layout:
+    """Lengths of B sequences laid end to end in T = sum(lengths) rows.
+
+    The lengths stay on the host, so that nothing inside a step waits for the device to learn a shape; the index
+    tensors derived from them follow :meth:`to`.
+    """
+
+    def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu") -> None:
+        if len(lengths) == 0 or min(lengths) <= 0:
+            raise ValueError(f"a layout needs at least one sequence and no empty one, got lengths {list(lengths)[:8]}")
+        self.lengths = [int(n) for n in lengths]
+        self.device = torch.device(device)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def total(self) -> int:
+        """T, the number of rows."""
+        return int(self._bounds[-1])
+
+    @cached_property
+    def uniform(self) -> int | None:
+        """The common length, or None where lengths differ."""
+        return self.lengths[0] if len(set(self.lengths)) == 1 else None
+
+    @cached_property
+    def _bounds(self) -> np.ndarray:
+        return np.concatenate(([0], np.cumsum(self.lengths)))
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
+
+    @cached_property
+    def offsets(self) -> Tensor:
+        """(B + 1,) int64: sequence i lies in rows ``offsets[i]:offsets[i + 1]``."""
+        return self._tensor(self._bounds)
+
+    @cached_property
+    def sequence(self) -> Tensor:
+        """(T,) int64: which sequence a row belongs to."""
+        return self._tensor(np.repeat(np.arange(len(self)), self.lengths))
+
+    @cached_property
+    def position(self) -> Tensor:
+        """(T,) int64: the place of a row inside its sequence."""
+        return self._tensor(np.arange(self.total) - np.repeat(self._bounds[:-1], self.lengths))
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Layout:
+        """The same layout with its tensors on ``device``."""
+        return self if torch.device(device) == self.device else Layout(self.lengths, device)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """(T, D) -> (B, D): the mean of each sequence's rows."""
+        if self.uniform is not None:
+            return x.view(len(self), self.uniform, -1).mean(1)
+        sums = x.new_zeros(len(self), x.shape[-1]).index_add(0, self.sequence, x)
+        return sums / (self.offsets[1:] - self.offsets[:-1]).to(x.dtype).unsqueeze(1)
+
+    def first(self, x: Tensor) -> Tensor:
+        """(T, D) -> (B, D): the first row of each sequence."""
+        return x[self.offsets[:-1]]
+
+    def last(self, x: Tensor) -> Tensor:
+        """(T, D) -> (B, D): the last row of each sequence."""
+        return x[self.offsets[1:] - 1]

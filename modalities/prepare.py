@@ -1,0 +1,84 @@
+"""The prepare protocol: sample -> tensors, in the loader's workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Protocol, TypeAlias
+
+import numpy as np
+
+from data.errors import SampleError
+from data.sample import Sample
+
+Item: TypeAlias = dict[str, Any]
+Batch: TypeAlias = dict[str, Any]
+
+
+class Prepare(Protocol):
+    """Makes one side of a sample ready for an encoder.
+
+    Attributes:
+        modality: what it produces; must be the modality of the encoder that takes it.
+        needs: extension groups of which a sample must have one each, ``{"image": ("jpg", "png")}``; checked against
+            the shard index before the first step.
+    """
+
+    modality: ClassVar[str]
+
+    @property
+    def needs(self) -> dict[str, tuple[str, ...]]:
+        """What a sample must have."""
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
+        """Tensors of one sample; all randomness comes from ``rng``.
+
+        ``training`` is False for held-out data: augmentation is off, masking stays on.
+
+        Raises:
+            SampleError: the sample cannot be used.
+        """
+
+    def collate(self, items: list[Item]) -> Batch:
+        """One batch of B items, sequences laid end to end."""
+
+
+class Sides:
+    """Prepares a sample once for each side of an objective: ``{"a": ..., "b": ...}`` items and batches."""
+
+    def __init__(self, **sides: Prepare) -> None:
+        self.sides = sides
+
+    @property
+    def needs(self) -> dict[str, tuple[str, ...]]:
+        """The needs of all sides."""
+        return {what: extensions for side in self.sides.values() for what, extensions in side.needs.items()}
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
+        """One item a side."""
+        return {name: side(sample, rng, training) for name, side in self.sides.items()}
+
+    def collate(self, items: list[Item]) -> Batch:
+        """One batch a side, and ``size``, the number of samples."""
+        return {"size": len(items)} | {
+            name: side.collate([item[name] for item in items]) for name, side in self.sides.items()
+        }
+
+
+def text_of(raw: bytes, what: str) -> str:
+    """UTF-8 text of a member, stripped.
+
+    Raises:
+        SampleError: it is no UTF-8 or empty.
+    """
+    try:
+        text = raw.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise SampleError(f"{what} is not UTF-8 (byte {error.start})") from None
+    if not text:
+        raise SampleError(f"{what} is empty")
+    return text
+
+
+def lengths_of(items: Iterable[Item], name: str) -> list[int]:
+    """Length of ``item[name]`` for each item."""
+    return [len(item[name]) for item in items]

@@ -1,0 +1,65 @@
+"""Causal language modelling: each token predicts the next one of its own document."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.sample import Sample
+from modalities.objective import Encoders, Objective, Step, Sums
+from modalities.prepare import Batch, Item
+from modalities.text.encoder import TextEncoder, tied_logits
+from modalities.text.prepare import TextPrepare
+from modalities.text.scores import token_chance, token_scores, token_summary
+
+
+class CausalText(TextPrepare):
+    """Tokens and, for each but the last, its successor. Documents are packed; none sees another."""
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
+        """``{"tokens": (n - 1,), "labels": (n - 1,)}``, int64."""
+        tokens = self.tokens(sample, rng, training)
+        return {"tokens": tokens[:-1], "labels": tokens[1:]}
+
+    def collate(self, items: list[Item]) -> Batch:
+        """Adds ``labels`` (T,)."""
+        labels = torch.from_numpy(np.concatenate([item["labels"] for item in items]))
+        return {"text": super().collate(items) | {"labels": labels}, "size": len(items)}
+
+
+class CausalLM(Objective):
+    """Cross-entropy of the next token, by the tied token embedding. The text encoder must be causal."""
+
+    sides: ClassVar[dict[str, str]] = {"text": "text"}
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.zeros(vocab_size))
+
+    def accept(self, encoders: Encoders) -> str | None:
+        """Why the encoders do not fit, None if they do."""
+        if not getattr(encoders["text"], "causal", False):
+            return "causal-LM needs a causal text encoder (causal: true); this one sees the tokens it should predict"
+        return None
+
+    def count(self, batch: Batch) -> int:
+        """T."""
+        return len(batch["text"]["labels"])
+
+    def forward(self, encoders: Encoders, batch: Batch, step: Step, totals: Sums) -> tuple[Tensor, Sums]:
+        """Cross-entropy summed over all tokens."""
+        inputs, encoder = batch["text"], encoders["text"]
+        assert isinstance(encoder, TextEncoder)
+        logits = tied_logits(encoder(inputs).tokens, encoder) + self.bias
+        return token_scores(logits, inputs["labels"], held_out=not self.training)
+
+    def summary(self, sums: Sums) -> dict[str, Tensor]:
+        """``loss`` (nats a token), ``next_token_accuracy``, ``perplexity``."""
+        return token_summary(sums, "next_token_accuracy")
+
+    def chance(self, sums: Sums) -> dict[str, float]:
+        """Knowing only how frequent each token is."""
+        return token_chance(sums, "next_token_accuracy")

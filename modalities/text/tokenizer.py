@@ -1,0 +1,94 @@
+"""Byte-level BPE tokenizers: trained on the user's own texts, kept as ``tokenizer.json`` beside the shards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from data.errors import InputError
+
+PAD, UNKNOWN, START, END, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A byte-level BPE (Radford et al. 2019, section 2.2) of ``vocab_size`` entries; any text can be encoded.
+
+    The special tokens come first: [PAD] [UNK] [CLS] [SEP] [MASK].
+
+    Raises:
+        InputError: ``vocab_size`` cannot hold the 256 bytes and the special tokens.
+    """
+    least = 256 + len(SPECIAL)
+    if vocab_size < least:
+        raise InputError(f"vocab_size={vocab_size} is too small; a byte-level vocabulary needs at least {least}")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+class TextTokenizer:
+    """A ``tokenizer.json`` in use. Cheap to send to a worker: it travels as its path.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = str(Path(path).expanduser())
+        if not Path(self.path).is_file():
+            raise InputError(
+                f"tokenizer '{path}' does not exist; 'pretrain shards pack ... --tokenizer 8000' makes one from own texts"
+            )
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"path": self.path}
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        try:
+            return Tokenizer.from_file(self.path)
+        except Exception as error:  # noqa: BLE001 - the library raises bare Exception for whatever is wrong in the file
+            raise InputError(f"tokenizer '{self.path}' is not readable by tokenizers {tokenizers.__version__}: {error}") from None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file: what token numbers mean. Stored in checkpoints."""
+        return hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """V, the number of entries."""
+        return self._tokenizer.get_vocab_size()
+
+    def number(self, token: str) -> int:
+        """The id of a special token.
+
+        Raises:
+            InputError: the vocabulary lacks it.
+        """
+        found = self._tokenizer.token_to_id(token)
+        if found is None:
+            raise InputError(f"tokenizer '{self.path}' has no {token} token")
+        return found
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of ``text``, without special tokens."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ``ids``."""
+        return self._tokenizer.decode(ids)

@@ -1,0 +1,3 @@
+from pretrain import neighbours as _neighbours
+
+_neighbours.check()

@@ -1,0 +1,100 @@
+"""Config nodes -> objects. A node is a mapping with ``_target_``, the dotted name of a class or function.
+
+Own rather than Hydra's ``instantiate`` for two reasons: a wrong key is reported with its place in the config and the
+nearest right one, and a config can only name things below roots that the user trusts.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from data.errors import InputError, choices
+
+ROOTS = ("data", "modalities", "pretrain", "torch.nn", "torch.optim", "torchvision", "torchaudio", "transformers", "timm")
+
+
+def make(node: Mapping[str, Any], where: str, roots: tuple[str, ...] = (), **extra: Any) -> Any:
+    """Builds what ``node`` describes, nested nodes first.
+
+    Args:
+        node: a mapping with ``_target_``; its other keys are arguments.
+        where: place in the config, for messages (``tasks.mlm.objective``).
+        roots: import roots that the user trusts beyond :data:`ROOTS` (config key ``trusted_roots``).
+        extra: further arguments, given only where the target takes them.
+
+    Raises:
+        InputError: unknown target, argument missing or unknown, or the target refuses its arguments.
+    """
+    if "_target_" not in node:
+        raise InputError(f"{where} lacks _target_, the dotted name of what to build")
+    target = locate(str(node["_target_"]), where, roots)
+    arguments = {
+        str(key): _value(value, f"{where}.{key}", roots) for key, value in node.items() if key != "_target_"
+    }
+    parameters = inspect.signature(target).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    arguments |= {key: value for key, value in extra.items() if key in names and key not in arguments}
+    if not open_ended:
+        for key in arguments:
+            if key not in names:
+                raise InputError(f"unknown key '{where}.{key}'; {choices(key, names)}")
+    missing = [n for n in names if parameters[n].default is inspect.Parameter.empty and n not in arguments]
+    if missing:
+        raise InputError(f"{where} lacks {', '.join(missing)} (of {node['_target_']})")
+    try:
+        return target(**arguments)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _value(value: Any, where: str, roots: tuple[str, ...]) -> Any:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            return make(value, where, roots)
+        return {key: _value(inner, f"{where}.{key}", roots) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_value(inner, f"{where}[{n}]", roots) for n, inner in enumerate(value)]
+    return value
+
+
+def locate(name: str, where: str, roots: tuple[str, ...] = ()) -> Any:
+    """The class or function with the dotted ``name``.
+
+    Raises:
+        InputError: it lies outside the trusted roots (also by way of an alias), or does not exist.
+    """
+    trusted = ROOTS + tuple(roots)
+    if not _below(name, trusted):
+        raise InputError(f"{where}._target_ '{name}' is not below a trusted root; choices: {', '.join(trusted)} (trusted_roots adds more)")
+    parts = name.split(".")
+    if not all(part.isidentifier() and not part.startswith("_") for part in parts):
+        raise InputError(f"{where}._target_ '{name}' is no public dotted name")
+    for split in range(len(parts) - 1, 0, -1):
+        module_name = ".".join(parts[:split])
+        try:
+            found: Any = import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is not None and (module_name + ".").startswith(error.name + "."):
+                continue
+            raise InputError(f"{where}._target_ '{name}' needs the package '{error.name}', which is not installed") from None
+        for number, part in enumerate(parts[split:]):
+            if not hasattr(found, part):
+                public = [n for n in vars(found) if not n.startswith("_")]
+                place = ".".join(parts[: split + number])
+                raise InputError(f"{where}._target_: '{place}' has no '{part}'; {choices(part, public)}")
+            found = getattr(found, part)
+        break
+    else:
+        raise InputError(f"{where}._target_ '{name}': no module '{parts[0]}'")
+    home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
+    if not callable(found) or inspect.ismodule(found) or not _below(home, trusted):
+        raise InputError(f"{where}._target_ '{name}' is {home.strip('.') or type(found).__name__}, which is not to be built from a config")
+    return found
+
+
+def _below(name: str, roots: tuple[str, ...]) -> bool:
+    return any(name == root or name.startswith(root + ".") for root in roots)

@@ -1,0 +1,70 @@
+"""Publishes checkpoints at step edges: after the step's metrics and measurements, before anything of the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+
+from data.loader import StepBatch
+from pretrain import checkpoint
+from pretrain.module import Pretraining
+from pretrain.run import RunDirectory
+
+
+class Checkpointing(pl.Callback):
+    """Saves every ``every_n_steps`` steps and at ``max_steps``; keeps the newest ``keep_last``.
+
+    Args:
+        directory: of the run.
+        every_n_steps, max_steps, keep_last: when, and how many are kept.
+        batch_sizes: task -> global batch, samples.
+        start: step and positions the process began with.
+        facts: what else a checkpoint says: digests of the shard lists and of the tokenizers.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        every_n_steps: int,
+        max_steps: int,
+        keep_last: int,
+        batch_sizes: Mapping[str, int],
+        start: tuple[int, Mapping[str, int]],
+        facts: Mapping[str, Any],
+    ) -> None:
+        self.directory = directory
+        self.every_n_steps, self.max_steps, self.keep_last = every_n_steps, max_steps, keep_last
+        self.batch_sizes, self.start, self.facts = dict(batch_sizes), start, dict(facts)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
+    ) -> None:
+        """Saves if it is due."""
+        assert isinstance(pl_module, Pretraining)
+        step = pl_module.steps_done
+        if step % self.every_n_steps == 0 or step == self.max_steps:
+            self.save(trainer, pl_module)
+
+    def save(self, trainer: pl.Trainer, module: Pretraining) -> None:
+        """Publishes the state after the last step; every process holds all of it, rank 0 writes."""
+        if not trainer.is_global_zero:
+            return
+        self.directory.secure()
+        checkpoint.publish(self.directory.checkpoints, self.content(module))
+        checkpoint.prune(self.directory.checkpoints, self.keep_last)
+
+    def content(self, module: Pretraining) -> checkpoint.Content:
+        """What is saved."""
+        begin, positions = self.start
+        done = module.steps_done - begin
+        state = {
+            "step": module.steps_done,
+            "positions": {task: positions[task] + done * size for task, size in self.batch_sizes.items()},
+            "schedule": {"name": type(module.schedule).__name__, **vars(module.schedule)},
+            **self.facts,
+        }
+        return checkpoint.Content(
+            dict(module.model.state_dict()), checkpoint.optimizer_tensors(module.optimizer, module.model), state
+        )

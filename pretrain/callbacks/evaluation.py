@@ -1,0 +1,65 @@
+"""Measures on held-out data at fixed steps, and once more at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from data.loader import StepBatch
+from pretrain.evaluators import Scores
+from pretrain.model import Model
+from pretrain.module import Pretraining
+from pretrain.run import RunDirectory
+
+
+class Evaluation(pl.Callback):
+    """Runs evaluators between two steps; a step seeds its own randomness, so training does not notice.
+
+    Args:
+        directory: gets ``results.json``; the values also go into the step's row of ``metrics.jsonl``.
+        evaluators: each gives metrics with value and chance.
+        every_n_steps: how often.
+        max_steps: where the run ends; there it is always measured.
+    """
+
+    def __init__(
+        self, directory: RunDirectory, evaluators: list[Callable[[Model], Scores]], every_n_steps: int, max_steps: int
+    ) -> None:
+        self.directory, self.evaluators = directory, evaluators
+        self.every_n_steps, self.max_steps = every_n_steps, max_steps
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
+    ) -> None:
+        """Measures if it is due."""
+        assert isinstance(pl_module, Pretraining)
+        step = pl_module.steps_done
+        if self.evaluators and (step % self.every_n_steps == 0 or step == self.max_steps):
+            scores = measure(pl_module.model, self.evaluators)
+            pl_module.held_out = {f"heldout/{name}": score["value"] for name, score in scores.items()}
+            if trainer.is_global_zero:
+                self.directory.write_results(step, scores)
+
+
+def measure(model: Model, evaluators: list[Callable[[Model], Scores]]) -> Scores:
+    """What all ``evaluators`` find, with the model in evaluation mode."""
+    model.eval()
+    scores: Scores = {}
+    with torch.no_grad():
+        for evaluator in evaluators:
+            scores |= evaluator(model)
+    model.train()
+    return scores
+
+
+def table(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """Lines of name, value and chance, aligned."""
+    width = max(map(len, scores), default=0)
+    lines = [f"{'held out':<{width}}  {'value':>9}  {'chance':>9}"]
+    for name, score in scores.items():
+        chance = f"{score['chance']:9.4g}" if "chance" in score else f"{'':>9}"
+        lines.append(f"{name:<{width}}  {score['value']:9.4g}  {chance}")
+    return "\n".join(lines)

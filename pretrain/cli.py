@@ -1,0 +1,142 @@
+"""The command line. Imports no torch: help and wrong input answer at once.
+
+Exit codes: 0 done, 2 wrong input, 143 stopped by a signal and continuable, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from data.errors import InputError
+
+EXIT_INPUT, EXIT_STOPPED = 2, 143
+
+USAGE = """\
+pretrain: self-supervised pretraining of text, image and audio models from tar shards
+
+usage:
+  pretrain [KEY=VALUE ...]            train; the same command continues an interrupted run
+  pretrain -m KEY=A,B [...]           a run for each combination
+  pretrain --cfg job [KEY=VALUE ...]  print the composed config and stop
+  pretrain shards ...                 pack own data into shards, check shards, list what a run saw
+  pretrain checkpoints ...            list, verify and digest a run's checkpoints
+
+options:
+  --config-dir DIR   own config groups and experiments, searched besides the packaged ones
+  --traceback        show where in the code a wrong input was noticed
+  --version, --help
+
+examples:
+  pretrain                                             text, images and audio together, two minutes on a laptop
+  pretrain experiment=clip_tiny run_dir=runs/a seed=1  one objective
+  pretrain experiment=mlm_tiny data=shards data.tokenizer=shards/own/tokenizer.json data.vocab_size=8000 \\
+           data.text.train='shards/own/*-train-*.tar' data.text.heldout='shards/own/*-val-*.tar'
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    traceback = "--traceback" in arguments or bool(os.environ.get("PRETRAIN_TRACEBACK"))
+    arguments = [a for a in arguments if a != "--traceback"]
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, _stop_early)
+    try:
+        verb = arguments[0] if arguments else ""
+        return VERBS.get(verb, _train)(arguments[1:] if verb in VERBS else arguments)
+    except InputError as error:
+        if traceback:
+            raise
+        print(f"pretrain: error: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        print("pretrain: stopped; the same command continues", file=sys.stderr)
+        return EXIT_STOPPED
+    except BrokenPipeError:  # the reader of our output (head, less) has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _stop_early(number: int, frame: FrameType | None) -> None:
+    # Before training starts there is nothing to save; from then on pretrain.callbacks.stop takes over.
+    raise SystemExit(EXIT_STOPPED)
+
+
+def _train(arguments: list[str]) -> int:
+    from pretrain import config
+
+    if "--help" in arguments or "-h" in arguments:
+        print(USAGE)
+        print("config groups (GROUP=OPTION, or GROUP@PLACE=OPTION as in encoder@encoders.text=text_tiny):")
+        for group, options in config.groups().items():
+            print(f"  {group:<12} {', '.join(options)}")
+        return 0
+    if "--version" in arguments:
+        from pretrain.version import __version__
+
+        print(f"pretrain {__version__}")
+        return 0
+    config_dir = _option(arguments, "--config-dir")
+    show = _option(arguments, "--cfg")
+    sweep = [a for a in arguments if a in ("-m", "--multirun")]
+    overrides = [a for a in arguments if a not in sweep]
+    for override in overrides:
+        if override.startswith("-"):
+            raise InputError(f"unknown option '{override}'; options: --help, --version, --cfg job, -m, --config-dir DIR, --traceback")
+        if "=" not in override and not override.startswith("~"):
+            raise InputError(f"'{override}' is neither a verb ({', '.join(VERBS)}) nor KEY=VALUE")
+    if show is not None:
+        if show != "job":
+            raise InputError(f"--cfg '{show}' is unknown; choices: job")
+        from omegaconf import OmegaConf
+
+        print(OmegaConf.to_yaml(OmegaConf.create(config.load(overrides, config_dir))), end="")
+        return 0
+    if sweep:
+        from pretrain.multirun import multirun
+
+        return multirun(overrides, config_dir)
+    composed = config.load(overrides, config_dir)
+    from pretrain.callbacks.stop import Stopped
+    from pretrain.train import train
+
+    try:
+        train(composed, overrides)
+    except Stopped as stopped:
+        print(f"pretrain: {stopped}; the same command continues", file=sys.stderr)
+        return EXIT_STOPPED
+    return 0
+
+
+def _option(arguments: list[str], name: str) -> str | None:
+    """Takes ``name VALUE`` or ``name=VALUE`` out of ``arguments``."""
+    for number, argument in enumerate(arguments):
+        if argument == name:
+            if number + 1 == len(arguments):
+                raise InputError(f"{name} needs a value")
+            value = arguments[number + 1]
+            del arguments[number : number + 2]
+            return value
+        if argument.startswith(name + "="):
+            del arguments[number]
+            return argument.removeprefix(name + "=")
+    return None
+
+
+def _shards(arguments: list[str]) -> int:
+    from pretrain.verbs import shards
+
+    return shards.main(arguments)
+
+
+def _checkpoints(arguments: list[str]) -> int:
+    from pretrain.verbs import checkpoints
+
+    return checkpoints.main(arguments)
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {"shards": _shards, "checkpoints": _checkpoints}

@@ -1,0 +1,163 @@
+"""Composes a run's config with Hydra, once, and checks it against the schema. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from data.errors import InputError, choices
+from pretrain.schema import RunConfig
+
+# Parts of a config that are built from ``_target_`` nodes; their keys are checked against what is built.
+_FREE = {"data", "encoders", "evaluators", "optimizer", "schedule", "logger", "prepare", "objective", "source", "heldout"}
+
+
+def cache_dir() -> str:
+    """Where data made by the framework itself is kept: $PRETRAIN_CACHE or the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.environ.get("PRETRAIN_CACHE") or os.path.join(home, "pretrain")
+
+
+def groups() -> dict[str, list[str]]:
+    """Config group -> its options, from the packaged ``conf/``."""
+    root = resources.files("conf")
+    found: dict[str, list[str]] = {}
+
+    def visit(folder: Any, name: str) -> None:
+        for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+            if entry.is_dir() and not entry.name.startswith(("_", ".")):
+                visit(entry, f"{name}/{entry.name}" if name else entry.name)
+            elif entry.name.endswith(".yaml") and name:
+                found.setdefault(name, []).append(entry.name.removesuffix(".yaml"))
+
+    visit(root, "")
+    return found
+
+
+def compose_raw(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
+    """The composed config with its interpolations.
+
+    Args:
+        overrides: in Hydra's grammar.
+        config_dir: a folder of the user's own groups and experiments, searched besides the packaged ones.
+
+    Raises:
+        InputError: an override is malformed, names an unknown key or option, or gives a value of the wrong type.
+    """
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise InputError(f"--config-dir '{config_dir}' is not a folder")
+    OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)
+    GlobalHydra.instance().clear()
+    extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    try:
+        with initialize_config_module("conf", version_base="1.3"):
+            return compose("train", overrides=[*overrides, *extra])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(_explain(error, overrides)) from None
+
+
+def load(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
+    """The resolved and checked config as plain dicts, lists and scalars.
+
+    Raises:
+        InputError: see :func:`compose_raw`; also values that are missing.
+    """
+    composed = compose_raw(overrides, config_dir)
+    _check_keys(composed, RunConfig, "")
+    try:
+        typed = OmegaConf.merge(OmegaConf.structured(RunConfig), composed)
+        resolved = OmegaConf.to_container(typed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise InputError(_one_line(error)) from None
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def _check_keys(node: Any, schema: type, where: str) -> None:
+    """Refuses keys that the schema lacks; Hydra's own check does not cover keys that an experiment file adds."""
+    hints = typing.get_type_hints(schema)
+    known = [f.name for f in fields(schema)]
+    for key in node:
+        if key not in known:
+            raise InputError(f"unknown key '{where}{key}'; {choices(str(key), known)}")
+        hint = hints[key]
+        if isinstance(hint, types.UnionType) or key in _FREE or OmegaConf.is_missing(node, key):
+            if key != "tasks":
+                continue
+        if is_dataclass(hint):
+            _check_keys(node[key], typing.cast(type, hint), f"{where}{key}.")
+        elif typing.get_origin(hint) is dict and is_dataclass(typing.get_args(hint)[1]):
+            for name in node[key]:
+                _check_keys(node[key][name], typing.get_args(hint)[1], f"{where}{key}.{name}.")
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), None)
+    return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]
+
+
+def _explain(error: BaseException, overrides: Sequence[str]) -> str:
+    text = str(error)
+    unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct|Could not delete from config. '([^']+)'", text)
+    if unknown:
+        key = next(part for part in unknown.groups() if part)
+        full = next((o.lstrip("+~").split("=", 1)[0] for o in overrides if o.lstrip("+~").split("=", 1)[0].startswith(key)), key)
+        return f"unknown key '{full}'; {choices(full, _known_keys(overrides, full))}"
+    option = re.search(r"Could not find '([^']+)'|In '[^']+': Could not find '([^']+)'", text)
+    if option:
+        group, _, name = next(part for part in option.groups() if part).rpartition("/")
+        return f"{group or 'config'} '{name}' does not exist; {choices(name, groups().get(group, []))}"
+    override_group = re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", text)
+    if override_group:
+        return f"unknown group '{override_group.group(1)}'; {choices(override_group.group(1), groups())}"
+    return _one_line(error)
+
+
+def _known_keys(overrides: Sequence[str], key: str) -> list[str]:
+    """Keys beside the unknown one, in the config composed from what chooses among whole files."""
+    chosen = [o for o in overrides if "." not in o.split("=", 1)[0] and o.split("=", 1)[0].split("@")[0] in groups()]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module("conf", version_base="1.3"):
+            config = compose("train", overrides=chosen)
+    except HydraException:
+        return []
+    parents = key.split(".")[:-1]
+    node: Any = config
+    path: list[str] = []
+    for part in parents:
+        if not OmegaConf.is_dict(node) or part not in node or OmegaConf.is_missing(node, part):
+            break
+        node = node._get_node(part)
+        path.append(part)
+    prefix = "".join(part + "." for part in path)
+    return [f"{prefix}{name}" for name in node] if OmegaConf.is_dict(node) else []
+
+
+def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values."""
+    if isinstance(config, Mapping) and config:
+        for key, value in config.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, config
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (old, new) wherever two configs differ; an absent key counts as None."""
+    a, b = dict(flatten(old)), dict(flatten(new))
+    return {key: (a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)}

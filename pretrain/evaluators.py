@@ -1,0 +1,145 @@
+"""Held-out measurements: every metric with the value that guessing would give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+
+from data.errors import InputError
+from data.loader import TaskData, prepare_at
+from data.stream import Stream, open_sources
+from modalities.contrastive import recall
+from modalities.objective import Step
+from pretrain.model import Model, Task, check_sides
+
+Scores: TypeAlias = dict[str, dict[str, float]]
+
+
+class EvaluationStep(Step):
+    """Randomness of a measurement: that of the objective's name, so that each measurement draws the same."""
+
+    def seed(self, micro: int) -> None:
+        """See :class:`Step`."""
+        torch.manual_seed(micro)
+
+
+class Samples:
+    """The first samples of a held-out source, prepared once and kept.
+
+    Args:
+        name: of the task or evaluator; seeds the masks, so that every measurement sees the same ones.
+        source: pattern or patterns of one source.
+        prepare: sample -> tensors; called with ``training=False``.
+        samples: how many at most.
+        batch_size: how many go through the model at once.
+    """
+
+    def __init__(self, name: str, source: Any, prepare: Any, samples: int, batch_size: int) -> None:
+        self.stream = Stream(f"{name}.heldout", source, seed=0, shuffle=False)
+        self.prepare, self.batch_size = prepare, batch_size
+        self.samples = min(samples, len(self.stream))
+        self._batches: list[dict[str, Any]] | None = None
+
+    def batches(self, model: Model) -> list[dict[str, Any]]:
+        """The prepared batches, on the model's device."""
+        device = next(model.parameters()).device
+        if self._batches is None:
+            data = TaskData(self.stream, self.prepare, self.batch_size)
+            begins = range(0, self.samples, self.batch_size)
+            self._batches = [
+                prepare_at(data, range(b, min(b + self.batch_size, self.samples)), training=False).batch for b in begins
+            ]
+        return [_to(batch, device) for batch in self._batches]
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    if isinstance(value, dict):
+        return {key: _to(inner, device) for key, inner in value.items()}
+    return value.to(device) if hasattr(value, "to") else value
+
+
+class Heldout:
+    """A task's own metrics on its held-out sources, each source for itself."""
+
+    def __init__(self, task: Task, source: Any, samples: int, batch_size: int) -> None:
+        self.task = task
+        parts = source if isinstance(source, Mapping) else {"": source}
+        self.parts = {}
+        for name, entry in parts.items():
+            pattern = entry["pattern"] if isinstance(entry, Mapping) else entry
+            label = f"{task.name}.{name}" if name else task.name
+            self.parts[name] = Samples(label, pattern, task.prepare, samples, batch_size)
+
+    def __call__(self, model: Model) -> Scores:
+        """``TASK/METRIC`` or ``TASK/SOURCE/METRIC`` -> value and chance."""
+        scores: Scores = {}
+        for name, part in self.parts.items():
+            found = self.task.objective.measure(model.sides(self.task.sides), part.batches(model), EvaluationStep())
+            prefix = f"{self.task.name}/{name}/" if name else f"{self.task.name}/"
+            scores |= {prefix + metric: score for metric, score in found.items()}
+        return scores
+
+
+class Retrieval:
+    """recall@k between two encoders in a joint space, also for a pair that no task trains.
+
+    Args:
+        encoders: ``a`` and ``b`` -> names of encoders.
+        source: held-out samples that have both sides.
+        prepare: as of a contrastive task.
+        embed_dim: size of the joint space; both encoders must have a projection to it.
+        k: how many guesses count.
+    """
+
+    def __init__(self, encoders: dict[str, str], source: Any, prepare: Any, embed_dim: int, k: int = 1) -> None:
+        if set(encoders) != {"a", "b"}:
+            raise InputError(f"encoders must name the sides a and b, got {', '.join(sorted(encoders)) or 'none'}")
+        self.encoders, self.source, self.prepare, self.embed_dim, self.k = encoders, source, prepare, embed_dim, k
+        self.name = ""
+        self.data: Samples | None = None
+
+    def open(self, name: str, samples: int, batch_size: int) -> None:
+        """Finds its data.
+
+        Raises:
+            InputError: the source matches nothing or lacks a member.
+        """
+        self.name = name
+        self.data = Samples(name, self.source, self.prepare, samples, batch_size)
+        for source in self.data.stream.sources:
+            source.require(self.prepare.needs)
+
+    def missing(self, model: Model) -> str | None:
+        """Why this run cannot be measured so, None if it can."""
+        for name in self.encoders.values():
+            if name not in model.encoders:
+                return f"encoder '{name}' is not part of this run"
+            if str(self.embed_dim) not in model.encoders[name].projections:  # type: ignore[operator, union-attr]
+                return f"no task gives encoder '{name}' a projection to {self.embed_dim} features"
+        check_sides(f"evaluators.{self.name}", self.prepare, self.encoders, dict(model.encoders.items()), {})  # type: ignore[arg-type]
+        return None
+
+    @torch.no_grad()
+    def __call__(self, model: Model) -> Scores:
+        """``NAME/A_to_B_recall@K`` both ways."""
+        assert self.data is not None
+        sides = model.sides(self.encoders)
+        rows: dict[str, list[torch.Tensor]] = {"a": [], "b": []}
+        for batch in self.data.batches(model):
+            for side, encoder in sides.items():
+                rows[side].append(F.normalize(encoder.embed(batch[side], self.embed_dim).float(), dim=-1))
+        found = recall(torch.cat(rows["a"]), torch.cat(rows["b"]), sides["a"].modality, sides["b"].modality, self.k)
+        return {f"{self.name}/{metric}": score for metric, score in found.items()}
+
+
+def check_heldout(task: str, source: Any, needs: Mapping[str, tuple[str, ...]]) -> None:
+    """Opens a held-out source and checks that its samples have what they need.
+
+    Raises:
+        InputError: see :meth:`data.source.Source.require`.
+    """
+    for opened in open_sources(f"{task}.heldout", source)[0]:
+        opened.require(needs)

@@ -1,0 +1,35 @@
+"""Trackers that mirror metrics.jsonl. They live in the run directory, so that a continued run is the same tracker run."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from data.errors import InputError
+
+MODES = ("online", "offline")
+
+
+def wandb_logger(directory: Path, project: str, mode: str) -> Logger:
+    """Weights & Biases; the tracker's run id is kept in ``wandb_id``.
+
+    Raises:
+        InputError: unknown ``mode``.
+    """
+    if mode not in MODES:
+        raise InputError(f"mode '{mode}' is unknown; choices: {', '.join(MODES)}")
+    directory.mkdir(parents=True, exist_ok=True)
+    kept = directory / "wandb_id"
+    if not kept.exists():
+        kept.write_text(secrets.token_hex(4))
+    run_id = kept.read_text().strip()
+    return WandbLogger(
+        name=directory.name, save_dir=directory, project=project, id=run_id, resume="allow", offline=mode == "offline"
+    )
+
+
+def tensorboard_logger(directory: Path) -> Logger:
+    """TensorBoard files in ``tensorboard/``."""
+    return TensorBoardLogger(directory, name="tensorboard", version="")

@@ -1,0 +1,157 @@
+"""Encoders and tasks from a config, and the model they make up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from data.errors import InputError, choices
+from data.seeds import derive
+from modalities.encoder import Encoder
+from modalities.objective import Objective
+from modalities.prepare import Prepare, Sides
+from pretrain.build import make
+
+log = logging.getLogger("pretrain")
+
+
+@dataclass
+class Task:
+    """One objective with what feeds it.
+
+    Attributes:
+        name: its key under ``tasks``.
+        objective: features -> loss.
+        sides: side of the objective -> name of an encoder.
+        prepare: sample -> tensors.
+        weight: factor of its loss.
+    """
+
+    name: str
+    objective: Objective
+    sides: dict[str, str]
+    prepare: Any
+    weight: float
+
+
+class Model(nn.Module):
+    """All that is trained: encoders and objectives, each under the name it has in the config."""
+
+    def __init__(self, encoders: Mapping[str, Encoder], tasks: Mapping[str, Task]) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(encoders)
+        self.objectives = nn.ModuleDict({name: task.objective for name, task in tasks.items()})
+        self.tasks = dict(tasks)
+
+    def sides(self, sides: Mapping[str, str]) -> dict[str, Encoder]:
+        """Side -> encoder, for a task or an evaluator."""
+        return {side: self.encoders[name] for side, name in sides.items()}  # type: ignore[misc]
+
+
+def build_model(config: Mapping[str, Any]) -> Model:
+    """The model that a resolved config describes, initialised from its seed.
+
+    Each part has a seed of its own, made of its name: adding a task does not change how the others begin. Encoders
+    that no task uses are left out.
+
+    Raises:
+        InputError: no task, an unknown encoder, a task paired with an encoder of another modality, wrong arguments.
+    """
+    specs = config["tasks"]
+    if not specs:
+        raise InputError("tasks is empty; a run needs at least one (see 'pretrain --help' for those there are)")
+    roots, seed = tuple(config["trusted_roots"]), config["seed"]
+    used = {name for spec in specs.values() for name in spec["encoders"].values()}
+    for task, spec in specs.items():
+        for side, name in spec["encoders"].items():
+            if name not in config["encoders"]:
+                raise InputError(f"tasks.{task}.encoders.{side} is '{name}'; {choices(name, config['encoders'])}")
+    encoders: dict[str, Encoder] = {}
+    for name, node in config["encoders"].items():
+        if name not in used:
+            log.info("encoder '%s' is left out: no task uses it", name)
+            continue
+        torch.manual_seed(derive(seed, "encoders", name))
+        encoders[name] = make(node, f"encoders.{name}", roots)
+        if not isinstance(encoders[name], Encoder):
+            raise InputError(f"encoders.{name} is a {type(encoders[name]).__name__}, not a modalities.encoder.Encoder")
+    tasks = {name: _task(name, spec, encoders, roots, seed) for name, spec in specs.items()}
+    return Model(encoders, tasks)
+
+
+def _task(
+    name: str, spec: Mapping[str, Any], encoders: Mapping[str, Encoder], roots: tuple[str, ...], seed: int
+) -> Task:
+    where = f"tasks.{name}"
+    prepare = make(spec["prepare"], f"{where}.prepare", roots)
+    torch.manual_seed(derive(seed, where))
+    objective = make(spec["objective"], f"{where}.objective", roots)
+    if not isinstance(objective, Objective):
+        raise InputError(f"{where}.objective is a {type(objective).__name__}, not a modalities.objective.Objective")
+    sides = dict(spec["encoders"])
+    if set(sides) != set(objective.sides):
+        raise InputError(
+            f"{where}.encoders names the sides {', '.join(sorted(sides))}; "
+            f"{type(objective).__name__} has: {', '.join(sorted(objective.sides))}"
+        )
+    check_sides(where, prepare, sides, encoders, objective.sides)
+    own = {side: encoders[encoder] for side, encoder in sides.items()}
+    reason = objective.accept(own)
+    if reason:
+        raise InputError(f"{where}: {reason}")
+    for encoder in sorted(set(sides.values())):
+        torch.manual_seed(derive(seed, "projection", encoder))
+        objective.connect({side: encoders[encoder] for side, other in sides.items() if other == encoder})
+    return Task(name, objective, sides, prepare, spec["weight"])
+
+
+def check_sides(
+    where: str,
+    prepare: Any,
+    sides: Mapping[str, str],
+    encoders: Mapping[str, Encoder],
+    wanted: Mapping[str, str],
+) -> None:
+    """Checks that each encoder takes what its side's prepare makes, and that tokens fit the vocabulary.
+
+    Raises:
+        InputError: naming the task, the side and both modalities.
+    """
+    for side, name in sides.items():
+        encoder = encoders[name]
+        if wanted.get(side) and encoder.modality != wanted[side]:
+            raise InputError(f"{where}: side '{side}' takes a {wanted[side]} encoder, but '{name}' is an {encoder.modality} encoder")
+        part: Prepare = prepare.sides[side] if isinstance(prepare, Sides) else prepare
+        if part.modality != encoder.modality:
+            raise InputError(
+                f"{where}: side '{side}' is prepared as {part.modality}, but its encoder '{name}' takes {encoder.modality}"
+            )
+        tokenizer, entries = getattr(part, "tokenizer", None), getattr(encoder, "vocab_size", None)
+        if tokenizer is not None and entries is not None and tokenizer.size > entries:
+            raise InputError(
+                f"{where}: tokenizer '{tokenizer.path}' has {tokenizer.size} entries, but encoders.{name}.vocab_size={entries}; "
+                f"set data.vocab_size={tokenizer.size}"
+            )
+
+
+def tokenizers(model: Model) -> dict[str, str]:
+    """Encoder name -> SHA-256 of the tokenizer whose tokens it takes. Two tasks must agree.
+
+    Raises:
+        InputError: two tasks feed one encoder with different tokenizers.
+    """
+    found: dict[str, str] = {}
+    for task in model.tasks.values():
+        for side, encoder in task.sides.items():
+            part = task.prepare.sides[side] if isinstance(task.prepare, Sides) else task.prepare
+            tokenizer = getattr(part, "tokenizer", None)
+            if tokenizer is None:
+                continue
+            if found.setdefault(encoder, tokenizer.digest) != tokenizer.digest:
+                raise InputError(f"tasks.{task.name}: encoder '{encoder}' is fed by another task with another tokenizer")
+    return found

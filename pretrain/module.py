@@ -1,0 +1,132 @@
+"""The one LightningModule: a batch is a step, and a step is the same whatever the objectives are."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from data.loader import StepBatch
+from data.seeds import derive
+from modalities.objective import Step
+from pretrain.model import Model
+
+
+class TrainerStep(Step):
+    """A step of a running trainer: collectives over its processes, seeds of its own."""
+
+    def __init__(self, module: Pretraining, number: int, task: str) -> None:
+        super().__init__(number)
+        self.module, self.task = module, task
+        self.rank, self.world_size = module.trainer.global_rank, module.trainer.world_size
+
+    def backward(self, loss: Tensor) -> None:
+        """See :class:`Step`."""
+        self.module.manual_backward(loss)
+
+    def all_sum(self, x: Tensor) -> Tensor:
+        """See :class:`Step`."""
+        if self.world_size == 1:
+            return x
+        total = x.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    def all_gather(self, x: Tensor) -> Tensor:
+        """See :class:`Step`."""
+        if self.world_size == 1:
+            return x
+        # A global batch is dealt evenly, so every process has the same number of rows.
+        parts = [torch.empty_like(x) for _ in range(self.world_size)]
+        dist.all_gather(parts, x.detach().contiguous())
+        return torch.cat(parts)
+
+    def seed(self, micro: int) -> None:
+        """See :class:`Step`."""
+        torch.manual_seed(derive(self.module.seed, "model", self.number, self.rank, self.task, micro))
+
+
+class Pretraining(pl.LightningModule):
+    """Trains a :class:`Model`, one optimizer update a batch.
+
+    Args:
+        model: encoders and tasks.
+        optimizer: made by a factory over the model's named parameters.
+        schedule: step -> factor of the learning rate.
+        seed: of the run.
+        gradient_clip_norm: largest global norm of the gradient, None for no limit.
+
+    Attributes:
+        steps_done: optimizer updates so far, over all processes that worked on the run.
+        last: metrics of the last step, task -> name -> scalar tensor, and ``gradient_norm`` and ``lr`` under "".
+        held_out: metrics measured after the last step, empty where none was due.
+        seconds: how long the last step took to compute.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        optimizer: torch.optim.Optimizer,
+        schedule: Any,
+        seed: int,
+        gradient_clip_norm: float | None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.seed = seed
+        self.gradient_clip_norm = gradient_clip_norm
+        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.steps_done = 0
+        self.last: dict[str, dict[str, Tensor]] = {}
+        self.held_out: dict[str, float] = {}
+        self.seconds = 0.0
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimizer it was given."""
+        return self.optimizer
+
+    def transfer_batch_to_device(self, batch: StepBatch, device: torch.device, dataloader_idx: int) -> StepBatch:
+        """Moves tensors; sample identities stay on the host."""
+        batch.tasks = super().transfer_batch_to_device(batch.tasks, device, dataloader_idx)
+        return batch
+
+    def training_step(self, batch: StepBatch, batch_idx: int) -> None:
+        """Forward and backward of every task, then one update."""
+        began = time.perf_counter()
+        self.last, self.held_out = {}, {}
+        for name, task in self.model.tasks.items():
+            step = TrainerStep(self, batch.step, name)
+            encoders = self.model.sides(task.sides)
+            self.last[name] = task.objective.step(encoders, batch.tasks[name], step, task.weight)
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        self._sum_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip_norm or float("inf"))
+        factor = self.schedule(batch.step)
+        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = lr * factor
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        optimizer.step()
+        optimizer.zero_grad()
+        self.steps_done = batch.step + 1
+        self.last[""] = {"gradient_norm": norm.detach(), "lr": torch.tensor(self.base_lrs[0] * factor)}
+        self.seconds = time.perf_counter() - began
+
+    def _sum_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Adds up the gradients of all processes; every loss is already divided by the global count."""
+        if self.trainer.world_size == 1:
+            return
+        flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+        dist.all_reduce(flat)
+        start = 0
+        for p in parameters:
+            assert p.grad is not None
+            p.grad.copy_(flat[start : start + p.numel()].view_as(p.grad))
+            start += p.numel()

@@ -1,0 +1,55 @@
+"""``pretrain -m``: one run after the other for each combination of the swept values, each in a directory of its own."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from data.errors import InputError
+from pretrain import config
+
+
+def combinations(overrides: Sequence[str]) -> list[list[str]]:
+    """The override lists of a sweep, in Hydra's sweep grammar (``a=1,2``, ``a=choice(1,2)``, ``a=range(1,4)``).
+
+    Raises:
+        InputError: an override is malformed.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise InputError(str(error).splitlines()[0]) from None
+    axes = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()] if o.is_sweep_override() else [str(o.input_line)]
+        for o in parsed
+    ]
+    return [list(combination) for combination in itertools.product(*axes)]
+
+
+def multirun(overrides: Sequence[str], config_dir: str | None) -> int:
+    """Runs every combination; one that fails does not keep the others from running. Returns the worst exit code.
+
+    Raises:
+        InputError: a combination does not compose; noticed before the first run starts.
+    """
+    runs = []
+    for chosen in combinations(overrides):
+        swept = [o for o in chosen if o not in overrides and not o.startswith("run_dir=")]
+        base = config.load(chosen, config_dir)["run_dir"]
+        name = ",".join(o.replace("/", "_") for o in swept)
+        runs.append((chosen, f"{base}/{name}" if name else base))
+    worst = 0
+    for number, (chosen, run_dir) in enumerate(runs, start=1):
+        print(f"[{number}/{len(runs)}] {run_dir}", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", "pretrain", *[o for o in chosen if not o.startswith("run_dir=")], f"run_dir='{run_dir}'"]
+        command += ["--config-dir", config_dir] if config_dir else []
+        code = subprocess.run(command, check=False).returncode
+        if code == 143:
+            return code  # a signal stops the sweep, not one of its runs alone
+        worst = max(worst, code if code >= 0 else 1)
+    return worst

@@ -1,0 +1,50 @@
+"""What a start of a run was made with: command, code and package versions, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pretrain.version import __version__
+
+PACKAGES = ("torch", "torchvision", "torchaudio", "pytorch-lightning", "numpy", "pillow", "soundfile", "tokenizers", "webdataset")
+
+
+def provenance(overrides: list[str]) -> dict[str, Any]:
+    """A row for ``starts.jsonl``."""
+    import torch
+
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "overrides": overrides,
+        "version": __version__,
+        "code": code_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "host": socket.gethostname(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "executable": sys.executable,
+    }
+
+
+def code_version() -> str | None:
+    """The git commit of an editable checkout, with ``+`` where it has changes; None for an installed package."""
+    home = Path(__file__).resolve().parent.parent
+    if not (home / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(home)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.stdout.strip() + ("+" if status.stdout.strip() else "")

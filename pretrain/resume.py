@@ -1,0 +1,77 @@
+"""Whether a run may go on with the config it is given now."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from data.errors import InputError
+from pretrain.config import difference
+
+# Keys whose change would make it another model or another order of data. Where shards lie may change; what they are
+# may not, and is compared by digest (see check_data).
+_MODEL = re.compile(r"encoders\..*|tasks\.[^.]+\.(objective|encoders)(\..*)?")
+_ORDER = re.compile(r"seed|tasks\.[^.]+\.(batch_size|prepare\.(?!tokenizer$|.*\.tokenizer$).*)|tasks\.[^.]+")
+
+
+def split_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[str, Any, Any]]:
+    """Dotted key -> (what it changes: ``model``, ``order`` or ``""``, old, new)."""
+    changes: dict[str, tuple[str, Any, Any]] = {}
+    for key, (before, after) in difference(old, new).items():
+        what = "model" if _MODEL.fullmatch(key) else "order" if _ORDER.fullmatch(key) or _task_set(key, old, new) else ""
+        changes[key] = (what, before, after)
+    return changes
+
+
+def _task_set(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    parts = key.split(".")
+    return parts[0] == "tasks" and len(parts) > 1 and (parts[1] in old["tasks"]) != (parts[1] in new["tasks"])
+
+
+def check_config(old: Mapping[str, Any], new: Mapping[str, Any], allowed: list[str]) -> list[str]:
+    """Lines that describe the difference between a run's config and the one given now.
+
+    Raises:
+        InputError: a difference changes the model or the data order and is not in ``allowed``.
+    """
+    changes = split_changes(old, new)
+    for key, (what, before, after) in changes.items():
+        if what and key not in allowed:
+            described = "the model" if what == "model" else "the order of data"
+            others = sum(1 for w, _, _ in changes.values() if w) - 1
+            raise InputError(
+                f"{key} was {before} and is {after} now, which changes {described} of the run"
+                + (f" (and {others} more such keys)" if others else "")
+                + f"; give another run_dir, or allow_changes=[{key}]"
+            )
+    return [f"changed: {key} was {before}, is {after}" for key, (_, before, after) in changes.items()]
+
+
+def check_data(old: Mapping[str, str], new: Mapping[str, str], allowed: list[str]) -> None:
+    """Compares the digests of the shard lists a checkpoint was made with and those found now.
+
+    Raises:
+        InputError: a source has other shards, and ``data`` is not in ``allowed``.
+    """
+    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    if changed and "data" not in allowed:
+        raise InputError(
+            f"source '{changed[0]}' has other shards than the run was made with (names, sample counts or sizes), "
+            "which changes the order of data; give another run_dir, or allow_changes=[data]"
+        )
+
+
+def check_tokenizers(place: str, old: Mapping[str, str], new: Mapping[str, str], allowed: list[str]) -> None:
+    """Compares tokenizer digests.
+
+    Raises:
+        InputError: an encoder's token numbers mean something else now, and ``tokenizer`` is not in ``allowed``.
+    """
+    for encoder in sorted(old.keys() & new.keys()):
+        if old[encoder] != new[encoder] and "tokenizer" not in allowed:
+            raise InputError(
+                f"the tokenizer of encoder '{encoder}' is not the one of '{place}' "
+                f"(SHA-256 {new[encoder][:12]} instead of {old[encoder][:12]}): token numbers would change their meaning; "
+                "give the tokenizer it was trained with"
+            )
