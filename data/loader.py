@@ -131,7 +131,7 @@ class StepLoader:
         pin_memory: for copies to a CUDA device that do not wait.
 
     Raises:
-        InputError: a global batch cannot be dealt evenly to the ranks.
+        InputError: a global batch cannot be dealt evenly to the ranks, or a number is out of range.
     """
 
     def __init__(
@@ -152,6 +152,10 @@ class StepLoader:
                     f"tasks.{name}.batch_size={task.batch_size} cannot be dealt evenly to {world_size} devices; "
                     f"numbers of devices that divide it: {', '.join(map(str, fitting)) or 'none'}"
                 )
+            if task.micro_batch_size is not None and task.micro_batch_size < 1:
+                raise InputError(f"tasks.{name}.micro_batch_size={task.micro_batch_size} is not 1 or more, or null")
+        if workers < 0:
+            raise InputError(f"loader.workers={workers} is not 0 or more")
         self.units = _Units(tasks, start, stop, rank, world_size)
         self.workers, self.prefetch, self.pin_memory = workers, prefetch, pin_memory
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -28,17 +29,22 @@ class Mixture:
         if not weights or min(weights) <= 0 or not np.isfinite(weights).all():
             raise InputError(f"source weights must be above 0, got {list(weights)}")
         self.seed = seed
-        self.edges = np.concatenate(([0.0], np.cumsum(np.asarray(weights, dtype=np.float64)) / np.sum(weights)))
-        self.edges[-1] = 1.0
+        exact = [Fraction(str(float(weight))) for weight in weights]
+        # The share of each source of what the sources before it leave over; the last one takes the rest.
+        self.shares = [weight / sum(exact[number:]) for number, weight in enumerate(exact)]
 
     def _before(self, block: int) -> np.ndarray:
         """How many positions each source has had before ``block``, (S,) int64."""
-        return np.diff(np.floor(self.edges * (block * BLOCK)).astype(np.int64))
+        left, counts = block * BLOCK, []
+        for share in self.shares:
+            counts.append(left * share.numerator // share.denominator)
+            left -= counts[-1]
+        return np.array(counts, dtype=np.int64)
 
     def __call__(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(source number, position within the source) at each of ``positions``, int64."""
         positions = np.asarray(positions, dtype=np.int64)
-        if len(self.edges) == 2:
+        if len(self.shares) == 1:
             return np.zeros_like(positions), positions
         sources, inner = np.empty_like(positions), np.empty_like(positions)
         blocks, places = np.divmod(positions, BLOCK)

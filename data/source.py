@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data import index
-from data.errors import InputError
+from data.errors import InputError, SampleError
 from data.pattern import expand
 from data.sample import Sample
 
@@ -56,11 +56,22 @@ class Source:
         return os.path.basename(shard.path), shard.keys[inner]
 
     def read(self, number: int) -> Sample:
-        """Sample ``number``, undecoded."""
+        """Sample ``number``, undecoded.
+
+        Raises:
+            SampleError: its bytes cannot be read, or not all of them.
+        """
         shard_number = int(np.searchsorted(self._ends, number, side="right"))
         shard, inner = self.place(number)
-        file = self._file(shard_number, shard.path)
-        members = {ext: os.pread(file, size, offset) for ext, (offset, size) in shard.members(inner).items()}
+        members = {}
+        try:
+            file = self._file(shard_number, shard.path)
+            for extension, (offset, size) in shard.members(inner).items():
+                members[extension] = os.pread(file, size, offset)
+                if len(members[extension]) != size:
+                    raise SampleError(f"member {extension} breaks off: the shard is shorter than when it was opened")
+        except OSError as error:
+            raise SampleError(f"shard cannot be read: {error.strerror}") from None
         return Sample(os.path.basename(shard.path), shard.keys[inner], members)
 
     def _file(self, number: int, path: str) -> int:

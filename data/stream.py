@@ -36,18 +36,29 @@ def open_sources(task: str, spec: SourceSpec) -> tuple[list[Source], list[float]
         InputError: a source matches nothing, is empty, or has an unknown key.
     """
     if not isinstance(spec, Mapping):
-        return [Source(task, spec)], [1.0]
+        return [Source(task, _pattern(task, spec))], [1.0]
     if not spec:
         raise InputError(f"task '{task}': source is an empty mapping; give at least one pattern")
     sources, weights = [], []
-    for name, entry in spec.items():
+    for name, entry in sorted(spec.items()):  # the order of a mapping's keys is not the order of data
         fields = dict(entry) if isinstance(entry, Mapping) else {"pattern": entry}
         unknown = sorted(set(fields) - _KEYS)
         if unknown or "pattern" not in fields:
             raise InputError(f"task '{task}': source '{name}' takes pattern and weight, got {sorted(fields)}")
-        sources.append(Source(f"{task}.{name}", fields["pattern"]))  # type: ignore[arg-type]
-        weights.append(float(fields.get("weight", 1.0)))  # type: ignore[arg-type]
+        weight = fields.get("weight", 1.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise InputError(f"task '{task}': source '{name}' has the weight {weight!r}, which is no number")
+        sources.append(Source(f"{task}.{name}", _pattern(f"{task}.{name}", fields["pattern"])))
+        weights.append(float(weight))
     return sources, weights
+
+
+def _pattern(name: str, value: object) -> str | list[str]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return value
+    raise InputError(f"source '{name}' is {value!r}; give a pattern, a list of patterns, or names with a pattern each")
 
 
 class Stream:
@@ -82,8 +93,9 @@ class Stream:
 
     def replacement(self, place: Place, position: int, attempt: int) -> Place:
         """What takes the place of an unusable sample: another one of its source, a pure function of the position."""
-        size = len(self.sources[place.source])
-        return place._replace(number=derive(self.seed, self.task, "replacement", position, attempt) % size)
+        others = max(1, len(self.sources[place.source]) - 1)
+        ahead = 1 + derive(self.seed, self.task, "replacement", position, attempt) % others
+        return place._replace(number=(place.number + ahead) % len(self.sources[place.source]))
 
     def read(self, place: Place) -> Sample:
         """The sample at ``place``."""

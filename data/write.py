@@ -10,6 +10,7 @@ from pathlib import Path
 import webdataset
 
 from data import index
+from data.tarwalk import BLOCK
 
 Members = Mapping[str, bytes]
 
@@ -38,20 +39,21 @@ def write(
         samples: (key, members) pairs; members map an extension to bytes. Keys are unique.
         directory: where the shards go; made if missing.
         prefix: what the file names begin with.
-        max_bytes: a new shard begins before a sample that would grow the current one beyond this.
+        max_bytes: a new shard begins before a sample that would grow the current tar file beyond this (up to the
+            padding at its end, at most 10 KiB).
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     done = Written()
-    current: _Shard | None = None
+    current: Shard | None = None
     for key, members in samples:
         size = sum(len(value) for value in members.values())
-        if current is None or current.bytes + size > max_bytes:
+        if current is None or current.tar_bytes + tar_bytes(members) > max_bytes:
             if current is not None:
                 current.close()
-            current = _Shard(directory / f"{prefix}-{len(done.shards):06d}.tar")
+            current = Shard(directory / f"{prefix}-{len(done.shards):06d}.tar")
             done.shards.append(current.path)
-        current.add(key, members, size)
+        current.add(key, members)
         done.samples += 1
         done.bytes += size
     if current is not None:
@@ -59,19 +61,33 @@ def write(
     return done
 
 
-class _Shard:
+def tar_bytes(members: Members) -> int:
+    """What a sample takes up in a tar: a header a member, and contents in whole blocks."""
+    return sum(BLOCK + -(-len(content) // BLOCK) * BLOCK for content in members.values())
+
+
+class Shard:
+    """One shard being written, under a name that no pattern matches until :meth:`close`.
+
+    Attributes:
+        path: what it will be called.
+        tar_bytes: its size so far, the two empty blocks at its end included.
+    """
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.bytes = 0
+        self.tar_bytes = 2 * BLOCK
         self._partial = path.with_name(f".{path.name}.part")
         self._stream = open(self._partial, "wb")
         self._tar = webdataset.TarWriter(self._stream, mtime=0, user="", group="", encoder=False)
 
-    def add(self, key: str, members: Members, size: int) -> None:
+    def add(self, key: str, members: Members) -> None:
+        """Writes one sample."""
         self._tar.write({"__key__": key, **members})
-        self.bytes += size
+        self.tar_bytes += tar_bytes(members)
 
     def close(self) -> None:
+        """Completes the shard, flushes it to disk, gives it its name and makes its index."""
         self._tar.close()
         self._stream.flush()
         os.fsync(self._stream.fileno())

@@ -71,6 +71,8 @@ class Contrastive(Objective):
 
     def step(self, encoders: Encoders, batches: Sequence[Batch], step: Step, weight: float) -> dict[str, Tensor]:
         """See the module's head; with one micro-batch on one process it is a plain forward and backward."""
+        with torch.no_grad():  # in place, as CLIP does: beyond the clamp there would be no gradient to come back by
+            self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         sizes = [int(batch["size"]) for batch in batches]
         alone = len(batches) == 1 and step.world_size == 1
         parts = []
@@ -114,11 +116,12 @@ class Contrastive(Objective):
 def recall(a: Tensor, b: Tensor, name_a: str, name_b: str, k: int = 1) -> dict[str, dict[str, float]]:
     """recall@k both ways for (N, E) unit rows whose right partner has the same number; chance is k/N.
 
-    A tie does not count as found: a collapsed encoder, to which all pairs look alike, scores 0.
+    A tie does not count as found: a collapsed encoder, to which all pairs look alike, scores 0; so does one that
+    gives NaN.
     """
     similarity = a @ b.T
     right = similarity.diagonal()
-    ahead_b = (similarity >= right[:, None]).sum(1) - 1
-    ahead_a = (similarity >= right[None]).sum(0) - 1
+    ahead_b = (~(similarity < right[:, None])).sum(1) - 1
+    ahead_a = (~(similarity < right[None])).sum(0) - 1
     found: dict[str, Any] = {f"{name_a}_to_{name_b}_recall@{k}": ahead_b, f"{name_b}_to_{name_a}_recall@{k}": ahead_a}
     return {name: {"value": float((ahead < k).float().mean()), "chance": k / len(a)} for name, ahead in found.items()}

@@ -28,13 +28,16 @@ def make(node: Mapping[str, Any], where: str, roots: tuple[str, ...] = (), **ext
     Raises:
         InputError: unknown target, argument missing or unknown, or the target refuses its arguments.
     """
-    if "_target_" not in node:
+    if not isinstance(node, Mapping) or "_target_" not in node:
         raise InputError(f"{where} lacks _target_, the dotted name of what to build")
     target = locate(str(node["_target_"]), where, roots)
     arguments = {
         str(key): _value(value, f"{where}.{key}", roots) for key, value in node.items() if key != "_target_"
     }
-    parameters = inspect.signature(target).parameters
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        raise InputError(f"{where}._target_ '{node['_target_']}' does not say which arguments it takes") from None
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     arguments |= {key: value for key, value in extra.items() if key in names and key not in arguments}
@@ -49,6 +52,14 @@ def make(node: Mapping[str, Any], where: str, roots: tuple[str, ...] = (), **ext
         return target(**arguments)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if key in node and _plain(value))
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{where}: {node['_target_']} refuses {given}: {reason}") from error
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str | list)
 
 
 def _value(value: Any, where: str, roots: tuple[str, ...]) -> Any:

@@ -84,7 +84,14 @@ def publish(root: Path, content: Content) -> Path:
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    plain, seen = {}, set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().to("cpu").contiguous()
+        if own.untyped_storage().data_ptr() in seen:  # tied weights: safetensors takes no two names for one memory
+            own = own.clone()
+        seen.add(own.untyped_storage().data_ptr())
+        plain[name] = own
+    return plain
 
 
 def _point(root: Path, name: str) -> None:
@@ -119,13 +126,23 @@ def verify(path: Path) -> None:
     """Compares the files of a checkpoint with its manifest.
 
     Raises:
-        Damaged: a file is missing, surplus, of another size or content, or there is no readable manifest.
+        Damaged: a file is missing, surplus, unreadable, of another size or content, or there is no readable manifest.
     """
     try:
-        files = json.loads((path / MANIFEST).read_text())["files"]
+        manifest = json.loads((path / MANIFEST).read_text())
+        step, files = int(manifest["step"]), manifest["files"]
         expected = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise Damaged(f"{MANIFEST} is missing or unreadable ({type(error).__name__})") from None
+    if _NAME.fullmatch(path.name) and path.name != directory_name(step):
+        raise Damaged(f"{MANIFEST} is that of step {step}")
+    try:
+        _compare(path, expected)
+    except OSError as error:
+        raise Damaged(f"unreadable: {error}") from None
+
+
+def _compare(path: Path, expected: dict[str, tuple[int, str]]) -> None:
     present = {p.name for p in path.iterdir()} - {MANIFEST}
     for name in sorted(present ^ expected.keys()):
         raise Damaged(f"{name} is {'missing' if name in expected else 'not in the manifest'}")
@@ -195,7 +212,7 @@ def digest(content: Content) -> str:
 
 def prune(root: Path, keep: int) -> list[Path]:
     """Removes all but the newest ``keep`` checkpoints, never the last sound one; returns what was removed."""
-    kept, removed = 0, []
+    kept, keep, removed = 0, max(1, keep), []
     for path in published(root):
         if kept < keep:
             try:
@@ -222,8 +239,19 @@ def sweep(root: Path) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """The state of ``optimizer`` by parameter name, ``NAME/exp_avg`` and so on."""
+    """The state of ``optimizer`` by parameter name, ``NAME/exp_avg`` and so on.
+
+    Raises:
+        InputError: it keeps something else than tensors, which a checkpoint could not give back as it was.
+    """
     names = {id(p): name for name, p in model.named_parameters()}
+    for p, state in optimizer.state.items():
+        for key, value in state.items():
+            if value is not None and not isinstance(value, Tensor):
+                raise InputError(
+                    f"{type(optimizer).__name__} keeps '{key}' of '{names[id(p)]}' as {type(value).__name__}; "
+                    "only optimizers whose state is tensors can be continued exactly"
+                )
     return {
         f"{names[id(p)]}/{key}": value
         for p, state in optimizer.state.items()

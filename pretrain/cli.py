@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from data.errors import InputError
+from pretrain import host
 
 EXIT_INPUT, EXIT_STOPPED = 2, 143
 
@@ -101,6 +102,7 @@ def _train(arguments: list[str]) -> int:
 
         return multirun(overrides, config_dir)
     composed = config.load(overrides, config_dir)
+    host.tune()
     from pretrain.callbacks.stop import Stopped
     from pretrain.train import train
 

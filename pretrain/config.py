@@ -31,9 +31,8 @@ def cache_dir() -> str:
     return os.environ.get("PRETRAIN_CACHE") or os.path.join(home, "pretrain")
 
 
-def groups() -> dict[str, list[str]]:
-    """Config group -> its options, from the packaged ``conf/``."""
-    root = resources.files("conf")
+def groups(config_dir: str | None = None) -> dict[str, list[str]]:
+    """Config group -> its options, from the packaged ``conf/`` and the user's own ``config_dir``."""
     found: dict[str, list[str]] = {}
 
     def visit(folder: Any, name: str) -> None:
@@ -43,7 +42,9 @@ def groups() -> dict[str, list[str]]:
             elif entry.name.endswith(".yaml") and name:
                 found.setdefault(name, []).append(entry.name.removesuffix(".yaml"))
 
-    visit(root, "")
+    visit(resources.files("conf"), "")
+    if config_dir is not None:
+        visit(Path(config_dir), "")
     return found
 
 
@@ -61,12 +62,11 @@ def compose_raw(overrides: Sequence[str], config_dir: str | None = None) -> Dict
         raise InputError(f"--config-dir '{config_dir}' is not a folder")
     OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)
     GlobalHydra.instance().clear()
-    extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
         with initialize_config_module("conf", version_base="1.3"):
-            return compose("train", overrides=[*overrides, *extra])
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(_explain(error, overrides)) from None
+            return compose("train", overrides=[*overrides, *_searchpath(config_dir)])
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise InputError(_explain(error, overrides, config_dir)) from None
 
 
 def load(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
@@ -76,8 +76,8 @@ def load(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, A
         InputError: see :func:`compose_raw`; also values that are missing.
     """
     composed = compose_raw(overrides, config_dir)
-    _check_keys(composed, RunConfig, "")
     try:
+        _check_keys(composed, RunConfig, "")
         typed = OmegaConf.merge(OmegaConf.structured(RunConfig), composed)
         resolved = OmegaConf.to_container(typed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -98,10 +98,18 @@ def _check_keys(node: Any, schema: type, where: str) -> None:
             if key != "tasks":
                 continue
         if is_dataclass(hint):
-            _check_keys(node[key], typing.cast(type, hint), f"{where}{key}.")
+            _check_keys(_mapping(node[key], f"{where}{key}"), typing.cast(type, hint), f"{where}{key}.")
         elif typing.get_origin(hint) is dict and is_dataclass(typing.get_args(hint)[1]):
-            for name in node[key]:
-                _check_keys(node[key][name], typing.get_args(hint)[1], f"{where}{key}.{name}.")
+            for name, inner in _mapping(node[key], f"{where}{key}").items():
+                place = f"{where}{key}.{name}"
+                _check_keys(_mapping(inner, place), typing.get_args(hint)[1], f"{place}.")
+
+
+def _mapping(node: Any, where: str) -> Any:
+    if not OmegaConf.is_dict(node):
+        hint = f"; leave it out with '~{where}'" if where.startswith("tasks.") else ""
+        raise InputError(f"{where} is {node!r}, but has keys of its own{hint}")
+    return node
 
 
 def _one_line(error: BaseException) -> str:
@@ -110,26 +118,36 @@ def _one_line(error: BaseException) -> str:
     return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]
 
 
-def _explain(error: BaseException, overrides: Sequence[str]) -> str:
+def _explain(error: BaseException, overrides: Sequence[str], config_dir: str | None) -> str:
     text = str(error)
+    malformed = getattr(error, "override", None)
+    if malformed is not None:
+        return f"'{malformed}' is no override: {_one_line(error)}"
     unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct|Could not delete from config. '([^']+)'", text)
     if unknown:
         key = next(part for part in unknown.groups() if part)
         full = next((o.lstrip("+~").split("=", 1)[0] for o in overrides if o.lstrip("+~").split("=", 1)[0].startswith(key)), key)
-        return f"unknown key '{full}'; {choices(full, _known_keys(overrides, full))}"
+        group, at, place = full.partition("@")
+        if at and group in groups(config_dir):
+            return f"'{place}' has no {group} yet; write +{full}=... to add one"
+        free = any(part in _FREE for part in full.split(".")[:-1])
+        hint = f" (+{full}=... gives an argument that the config file leaves out)" if free else ""
+        return f"unknown key '{full}'; {choices(full, _known_keys(overrides, full, config_dir))}{hint}"
     option = re.search(r"Could not find '([^']+)'|In '[^']+': Could not find '([^']+)'", text)
     if option:
         group, _, name = next(part for part in option.groups() if part).rpartition("/")
-        return f"{group or 'config'} '{name}' does not exist; {choices(name, groups().get(group, []))}"
+        return f"{group or 'config'} '{name}' does not exist; {choices(name, groups(config_dir).get(group, []))}"
     override_group = re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", text)
     if override_group:
-        return f"unknown group '{override_group.group(1)}'; {choices(override_group.group(1), groups())}"
+        return f"unknown group '{override_group.group(1)}'; {choices(override_group.group(1), groups(config_dir))}"
     return _one_line(error)
 
 
-def _known_keys(overrides: Sequence[str], key: str) -> list[str]:
+def _known_keys(overrides: Sequence[str], key: str, config_dir: str | None) -> list[str]:
     """Keys beside the unknown one, in the config composed from what chooses among whole files."""
-    chosen = [o for o in overrides if "." not in o.split("=", 1)[0] and o.split("=", 1)[0].split("@")[0] in groups()]
+    known = groups(config_dir)
+    chosen = [o for o in overrides if o.lstrip("+~").split("=", 1)[0].split("@")[0] in known]
+    chosen += _searchpath(config_dir)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_module("conf", version_base="1.3"):
@@ -146,6 +164,10 @@ def _known_keys(overrides: Sequence[str], key: str) -> list[str]:
         path.append(part)
     prefix = "".join(part + "." for part in path)
     return [f"{prefix}{name}" for name in node] if OmegaConf.is_dict(node) else []
+
+
+def _searchpath(config_dir: str | None) -> list[str]:
+    return [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"] if config_dir else []
 
 
 def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -122,6 +122,10 @@ def check_sides(
     Raises:
         InputError: naming the task, the side and both modalities.
     """
+    made = set(prepare.sides) if isinstance(prepare, Sides) else None
+    if made is None and len(sides) > 1 or made is not None and made != set(sides):
+        got = f"the sides {', '.join(sorted(made))}" if made is not None else "one side"
+        raise InputError(f"{where}.prepare makes {got}; needed: {', '.join(sorted(sides))} (see modalities.prepare.Sides)")
     for side, name in sides.items():
         encoder = encoders[name]
         if wanted.get(side) and encoder.modality != wanted[side]:

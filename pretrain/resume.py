@@ -12,7 +12,7 @@ from pretrain.config import difference
 # Keys whose change would make it another model or another order of data. Where shards lie may change; what they are
 # may not, and is compared by digest (see check_data).
 _MODEL = re.compile(r"encoders\..*|tasks\.[^.]+\.(objective|encoders)(\..*)?")
-_ORDER = re.compile(r"seed|tasks\.[^.]+\.(batch_size|prepare\.(?!tokenizer$|.*\.tokenizer$).*)|tasks\.[^.]+")
+_ORDER = re.compile(r"seed|tasks\.[^.]+\.(batch_size|source\.[^.]+\.weight|prepare\.(?!tokenizer$|.*\.tokenizer$).*)|tasks\.[^.]+")
 
 
 def split_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[str, Any, Any]]:
@@ -33,19 +33,26 @@ def check_config(old: Mapping[str, Any], new: Mapping[str, Any], allowed: list[s
     """Lines that describe the difference between a run's config and the one given now.
 
     Raises:
-        InputError: a difference changes the model or the data order and is not in ``allowed``.
+        InputError: a difference changes the model or the data order and neither it nor what it is part of
+            (``tasks.mlm`` for all of a task) is in ``allowed``.
     """
     changes = split_changes(old, new)
-    for key, (what, before, after) in changes.items():
-        if what and key not in allowed:
-            described = "the model" if what == "model" else "the order of data"
-            others = sum(1 for w, _, _ in changes.values() if w) - 1
-            raise InputError(
-                f"{key} was {before} and is {after} now, which changes {described} of the run"
-                + (f" (and {others} more such keys)" if others else "")
-                + f"; give another run_dir, or allow_changes=[{key}]"
-            )
+    refused = [key for key, (what, _, _) in changes.items() if what and not _allowed(key, allowed)]
+    if refused:
+        key = refused[0]
+        what, before, after = changes[key]
+        described = "the model" if what == "model" else "the order of data"
+        needed = dict.fromkeys(".".join(k.split(".")[:2]) if _task_set(k, old, new) else k for k in refused)
+        raise InputError(
+            f"{key} was {before} and is {after} now, which changes {described} of the run"
+            + (f" (and {len(refused) - 1} more such keys)" if len(refused) > 1 else "")
+            + f"; give another run_dir, or allow_changes=[{','.join([*allowed, *needed])}]"
+        )
     return [f"changed: {key} was {before}, is {after}" for key, (_, before, after) in changes.items()]
+
+
+def _allowed(key: str, allowed: list[str]) -> bool:
+    return any(key == one or key.startswith(one + ".") for one in allowed)
 
 
 def check_data(old: Mapping[str, str], new: Mapping[str, str], allowed: list[str]) -> None:
@@ -54,7 +61,8 @@ def check_data(old: Mapping[str, str], new: Mapping[str, str], allowed: list[str
     Raises:
         InputError: a source has other shards, and ``data`` is not in ``allowed``.
     """
-    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    names = [name for name in sorted(old.keys() | new.keys()) if f"tasks.{name.split('.')[0]}" not in allowed]
+    changed = [name for name in names if old.get(name) != new.get(name)]
     if changed and "data" not in allowed:
         raise InputError(
             f"source '{changed[0]}' has other shards than the run was made with (names, sample counts or sizes), "

@@ -49,13 +49,12 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / "lock", "a+")  # noqa: SIM115 - held as long as the process lives
-            (self.path / ".writable").write_text("")
-            (self.path / ".writable").unlink()
         except OSError as error:
             raise InputError(f"run_dir '{given}' cannot be written: {error.strerror}") from None
         try:
-            # The kernel lets go of it when the process ends, however it ends: nothing stale stays behind.
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The kernel lets go of it when the process ends, however it ends: nothing stale stays behind. Unlike flock's,
+            # this lock is not inherited: the loader's workers, which outlive a killed parent for seconds, hold nothing.
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.seek(0)
             owner = self._lock.read().strip() or "another process"
@@ -63,6 +62,11 @@ class RunDirectory:
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._lock.flush()
+        try:
+            (self.path / ".writable").write_text("")
+            (self.path / ".writable").unlink()
+        except OSError as error:
+            raise InputError(f"run_dir '{given}' cannot be written: {error.strerror}") from None
 
     @property
     def checkpoints(self) -> Path:
@@ -84,12 +88,17 @@ class RunDirectory:
 
     def rewind(self, step: int) -> None:
         """Drops rows of steps after ``step`` and a last line that was cut short."""
+        while self._files:
+            self._files.popitem()[1].close()
         for path in [self.path / METRICS, self.path / SPEED, self.path / QUARANTINE, *self.ledgers()]:
             if not path.exists():
                 continue
             kept = [line for line, row in _lines(path) if row["step"] <= step]
             partial = path.with_name(f".{path.name}.part")
-            partial.write_text("".join(kept))
+            with open(partial, "w") as file:
+                file.write("".join(kept))
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(partial, path)
 
     def ledgers(self) -> list[Path]:

@@ -28,7 +28,7 @@ def build(root: Path, progress: Progress | None = None, *, scenes_train: int = 4
         root: an empty directory. The caller sees to it that a half-built one is never taken for a whole one.
         progress: called now and then with (what is being written, samples done, samples in all).
         scenes_train: number of training scenes.
-        scenes_val: number of evaluation scenes; there are some ten thousand different ones.
+        scenes_val: number of evaluation scenes; there are tens of thousands of different ones.
     """
     drawn = {
         "train": [scene(number, "train") for number in range(scenes_train)],

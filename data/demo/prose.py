@@ -55,10 +55,10 @@ def _docstrings(path: Path) -> list[str]:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):  # templates and files in odd encodings
         return []
-    return list(_documented(tree))
+    return list(_texts(tree))
 
 
-def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+def _texts(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
     text = ast.get_docstring(node)
     if text:
         yield text
@@ -66,7 +66,7 @@ def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFun
         return
     for child in node.body:
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from _documented(child)
+            yield from _texts(child)
 
 
 def _pack(texts: Iterable[str]) -> Iterator[str]:

@@ -28,12 +28,12 @@ _GLIDE = {
 # 200 Hz to 1200 Hz in seven equal ratios of four and a half semitones.
 _PITCH = {colour: 200.0 * 6.0 ** (n / (len(COLOURS) - 1)) for n, colour in enumerate(COLOURS)}
 _SECONDS = {"small": 0.11, "large": 0.22}
-_LOUDNESS = {"small": 0.3, "large": 0.55}
+_LOUDNESS = {"small": 0.15, "large": 0.3}
 _HUM_HZ = 90.0
 _REST = 0.035
 _LONG_REST = 0.07
 _RAMP = np.linspace(0, 1, int(0.008 * RATE), dtype=np.float32)  # at both ends of every note, so that it does not click
-_FLOOR = 0.00004  # standard deviation of the noise below everything, of full scale; more would swell the files
+_FLOOR = 0.00002  # standard deviation of the noise below everything, of full scale; more would swell the files
 
 
 def flac(scene: Scene) -> bytes:
@@ -68,7 +68,7 @@ def _silence(seconds: float) -> np.ndarray:
 def _lead(where: str) -> np.ndarray:
     start, end = _GLIDE[where]
     hertz = np.geomspace(start, end, int(RATE * _LEAD))
-    return 0.2 * _fade(np.sin(2 * np.pi * np.cumsum(hertz) / RATE))
+    return 0.15 * _fade(np.sin(2 * np.pi * np.cumsum(hertz) / RATE))
 
 
 def _note(thing: Thing, pitch: float, rng: np.random.Generator) -> np.ndarray:

@@ -15,9 +15,7 @@ from data.index import SUFFIX
 from data.pack.report import report_name
 
 if TYPE_CHECKING:
-    from data.write import _Shard
-
-_BLOCK = 512
+    from data.write import Shard
 
 
 def _reported(report: Path) -> list[str]:
@@ -48,8 +46,7 @@ class Splits:
         self._overwrite = overwrite
         self._stage = folder / f".{prefix}.packing"
         self._old: set[Path] = set()
-        self._open: dict[str, _Shard] = {}
-        self._tar_bytes: dict[str, int] = {}
+        self._open: dict[str, Shard] = {}
         self._shards: dict[str, list[dict[str, Any]]] = {}
 
     def __enter__(self) -> Splits:
@@ -76,19 +73,16 @@ class Splits:
 
     def add(self, split: str, key: str, members: Mapping[str, bytes]) -> None:
         """Writes one sample."""
-        from data.write import _Shard  # brings torch with it: wrong input is refused without that wait
+        from data.write import Shard, tar_bytes  # brings torch with it: wrong input is refused without that wait
 
         self.claim(split)
-        size = sum(_BLOCK + -(-len(content) // _BLOCK) * _BLOCK for content in members.values())
         shards = self._shards[split]
-        if split not in self._open or self._tar_bytes[split] + size > self._max_bytes:
+        if split not in self._open or self._open[split].tar_bytes + tar_bytes(members) > self._max_bytes:
             self._close(split)
             name = f"{self._stem(split)}-{len(shards):06d}.tar"
-            self._open[split] = _Shard(self._stage / name)
-            self._tar_bytes[split] = 2 * _BLOCK
+            self._open[split] = Shard(self._stage / name)
             shards.append({"name": name, "samples": 0, "bytes": 0})
-        self._open[split].add(key, members, size)
-        self._tar_bytes[split] += size
+        self._open[split].add(key, members)
         shards[-1]["samples"] += 1
 
     def publish(self) -> list[dict[str, Any]]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 EXTENSIONS = ("flac", "wav", "ogg", "mp3")
 # A third of the smallest step of 16-bit sound: what lies below carries nothing, and normalising would amplify noise.
 SILENCE = 1e-5
+# Full scale is 1, or 2**31 where a float file holds unscaled integers; beyond 1e15 squares of float32 overflow.
+LOUDEST = 1e12
 
 
 class AudioPrepare:
@@ -132,8 +134,8 @@ def _read(file: soundfile.SoundFile, begin: int, length: int) -> np.ndarray:
     if len(found) < length:
         raise SampleError(f"audio is cut off: {len(found)} of {length} samples at {begin}")
     clip = found[:, 0] if found.shape[1] == 1 else found.mean(1)
-    if not np.isfinite(clip).all():
-        raise SampleError("audio has values that are not finite")
+    if not np.abs(clip).max() < LOUDEST:  # false for NaN as well
+        raise SampleError("audio has values that are no sound: infinite, NaN or beyond all bounds")
     return clip
 
 

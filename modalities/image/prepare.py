@@ -16,6 +16,8 @@ from data.sample import Sample
 from modalities.prepare import Batch, Item
 
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+# What a file of these names may really be. Pillow knows formats that run other programs (EPS); they are not opened.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
 
 
 class ImagePrepare:
@@ -57,7 +59,7 @@ class ImagePrepare:
             SampleError: no picture, a damaged one or one of more than ``max_pixels``.
         """
         try:
-            with Image.open(io.BytesIO(raw)) as image:
+            with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
                 if image.width * image.height > self.max_pixels:
                     raise SampleError(f"picture of {image.width}x{image.height} pixels exceeds max_pixels={self.max_pixels}")
                 # A JPEG decodes at 1/2, 1/4 or 1/8 scale for a fraction of the cost; never below the size asked for.

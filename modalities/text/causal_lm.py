@@ -11,7 +11,7 @@ from torch import Tensor
 from data.sample import Sample
 from modalities.objective import Encoders, Objective, Step, Sums
 from modalities.prepare import Batch, Item
-from modalities.text.encoder import TextEncoder, tied_logits
+from modalities.text.encoder import TextEncoder, tied_logits, unfit
 from modalities.text.prepare import TextPrepare
 from modalities.text.scores import token_chance, token_scores, token_summary
 
@@ -43,7 +43,7 @@ class CausalLM(Objective):
         """Why the encoders do not fit, None if they do."""
         if not getattr(encoders["text"], "causal", False):
             return "causal-LM needs a causal text encoder (causal: true); this one sees the tokens it should predict"
-        return None
+        return unfit(encoders["text"], {"vocab_size": len(self.bias)})
 
     def count(self, batch: Batch) -> int:
         """T."""

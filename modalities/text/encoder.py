@@ -69,3 +69,13 @@ class TextEncoder(Encoder):
 def tied_logits(hidden: torch.Tensor, encoder: TextEncoder) -> torch.Tensor:
     """(M, D) -> (M, V): logits by the token embedding itself (Press & Wolf 2017)."""
     return nn.functional.linear(hidden, encoder.token_embedding.weight)
+
+
+def unfit(encoder: Encoder, sizes: dict[str, int]) -> str | None:
+    """Why ``encoder`` does not fit an objective made for ``sizes`` (attribute -> value), None if it does."""
+    if not hasattr(encoder, "token_embedding"):
+        return f"{type(encoder).__name__} has no token_embedding, which the objective predicts tokens by"
+    for name, size in sizes.items():
+        if getattr(encoder, name, size) != size:
+            return f"the objective has {name}={size}, its text encoder {name}={getattr(encoder, name)}"
+    return None

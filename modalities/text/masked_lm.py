@@ -13,7 +13,7 @@ from data.errors import InputError
 from data.sample import Sample
 from modalities.objective import Encoders, Objective, Step, Sums
 from modalities.prepare import Batch, Item
-from modalities.text.encoder import tied_logits
+from modalities.text.encoder import tied_logits, unfit
 from modalities.text.prepare import TextPrepare
 from modalities.text.scores import token_chance, token_scores, token_summary
 from modalities.text.tokenizer import MASK
@@ -74,6 +74,10 @@ class MaskedLM(Objective):
         self.norm = nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         self.apply(initialise)
+
+    def accept(self, encoders: Encoders) -> str | None:
+        """Why the encoders do not fit, None if they do."""
+        return unfit(encoders["text"], {"width": self.dense.in_features, "vocab_size": len(self.bias)})
 
     def count(self, batch: Batch) -> int:
         """M."""

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subcommands = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
     _add_pack(subcommands.add_parser("pack", help="make shards from a folder of files or a table", description=_PACK))
     _add_check(subcommands.add_parser("check", help="say what shards hold and whether they are whole"))
+    _add_ledger(subcommands.add_parser("ledger", help="list the samples that a run saw, step by step"))
 
 
 def main(argv: list[str]) -> int:
@@ -80,6 +81,12 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_check)
     parser.add_argument("pattern", metavar="PATTERN", nargs="+", help="path, folder, glob, {000000..000009}, a::b")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_ledger(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_ledger)
+    parser.add_argument("run_dir", metavar="RUN", type=Path, help="run directory")
+    parser.add_argument("--steps", metavar="A:B", default=":", help="first and last step, both included (default: all)")
 
 
 def _pack(arguments: argparse.Namespace) -> int:
@@ -152,6 +159,13 @@ def _train_tokenizer(report: Report, entries: int, target: Path) -> None:
         raise InputError(f"--tokenizer {entries} needs texts, and the samples of '{report.source}' have none")
     shards = [shard["name"] for shard in report.shards if len(report.splits) == 1 or "-val-" not in shard["name"]]
     train(texts([target.parent / name for name in shards]), entries).save(str(target))
+
+
+def _ledger(arguments: argparse.Namespace) -> int:
+    from pretrain.ledger import print_ledger
+
+    print_ledger(arguments.run_dir, arguments.steps)
+    return 0
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -25,7 +25,8 @@ def test_known_values():
 
 def test_uniform_in_moments_and_bins():
     x = uniform(torch.arange(2000), 500).double()
-    assert x.min() > 0 and x.max() < 1
+    assert x.min() > 0
+    assert x.max() < 1
     n = x.numel()
     # Standard errors of mean, variance and of chi-square with 99 degrees of freedom; five of each are allowed.
     assert abs(x.mean() - 1 / 2) < 5 * (1 / 12 / n) ** 0.5

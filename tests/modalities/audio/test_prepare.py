@@ -74,12 +74,12 @@ def test_bad_samples_are_named(recording):
         "less than min_seconds": recording(samples=1000),
         "are silent": recording(wave=np.zeros(16000, dtype=np.float32)),
         "no audio member": Sample("s", "k", {"txt": b"words"}),
-        "not finite": recording(wave=np.full(16000, np.nan, dtype=np.float32), extension="wav", subtype="FLOAT"),
+        "no sound: infinite": recording(wave=np.full(8000, np.nan, np.float32), extension="wav", subtype="FLOAT"),
     }
     for reason, sample in broken.items():
         with pytest.raises(SampleError, match=reason):
             clip(prepare, sample)
-    with pytest.raises(SampleError, match="cannot be decoded|cut off"):
+    with pytest.raises(SampleError, match=r"cannot be decoded|cut off"):
         clip(prepare, Sample("s", "k", {"flac": whole[: len(whole) // 2]}))
 
 

@@ -1,0 +1,96 @@
+"""Runs of the real command line in processes of their own, forked so that torch is imported once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from pretrain import checkpoint
+from pretrain.cli import main
+
+# Every modality at the smallest sizes, with everything that draws random numbers switched on.
+SMALL = [
+    "max_steps=12",
+    "checkpoint.every_n_steps=3",
+    "evaluate.every_n_steps=5",
+    "evaluate.samples=8",
+    "evaluate.batch_size=4",
+    "trainer.threads=1",
+    "loader.workers=0",
+    "schedule.warmup_steps=2",
+    *(f"encoders.{name}.{key}" for name in ("text", "image", "audio") for key in ("width=16", "depth=1", "heads=2", "dropout=0.1")),
+    "encoders.audio.channels=8",
+    *(f"tasks.{name}.batch_size=4" for name in ("mlm", "clip", "clap", "wav2vec")),
+    *(f"tasks.{name}.prepare.b.max_tokens=24" for name in ("clip", "clap")),
+    "tasks.mlm.prepare.max_tokens=24",
+    *(f"tasks.wav2vec.objective.{key}" for key in ("latent_vars=8", "latent_dim=8", "final_dim=8")),
+    "tasks.wav2vec.prepare.num_negatives=5",
+]
+
+
+def start(arguments: Sequence[str], before: Callable[[], None] | None = None) -> int:
+    """Forks a process that runs ``pretrain ARGUMENTS``; ``before`` may sabotage it first. Returns its id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setpgid(0, 0)
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        errors = os.environ.get("PRETRAIN_TEST_STDERR")
+        os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if errors else quiet, 2)
+        torch.set_num_threads(1)
+        if before:
+            before()
+        code = main(list(arguments))
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        code = 1
+    os._exit(code)
+
+
+def wait(pid: int, seconds: float = 120) -> int:
+    """The exit code of a process, negative for the signal that ended it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise AssertionError(f"still running after {seconds} s")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs ``pretrain ARGUMENTS`` to its end."""
+    return wait(start(arguments))
+
+
+def kill_after(arguments: Sequence[str], seconds: float) -> bool:
+    """Starts a run and kills it with SIGKILL after ``seconds``; False if it had ended before."""
+    pid = start(arguments)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
+    return wait(pid) == -signal.SIGKILL
+
+
+def outcome(run_dir: Path) -> tuple[str, bytes, bytes]:
+    """What must be equal: digest of weights, optimizer, positions and schedule; metrics.jsonl; results.json."""
+    content = checkpoint.find(run_dir)
+    return checkpoint.digest(content), (run_dir / "metrics.jsonl").read_bytes(), (run_dir / "results.json").read_bytes()
+
+
+def steps(run_dir: Path) -> list[int]:
+    """The ``step`` of each row of metrics.jsonl."""
+    return [json.loads(line)["step"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
