@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from data.errors import InputError, SampleError
 from data.sample import Sample
-from data.stream import Place, Stream
+from data.stream import Stream
 
 MAX_ATTEMPTS = 8
 

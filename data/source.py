@@ -35,7 +35,9 @@ class Source:
         self.shards = [index.load(path) for path in expand(pattern if isinstance(pattern, str) else list(pattern))]
         for shard in self.shards:
             if len(shard) == 0:
-                raise InputError(f"source '{name}': shard '{shard.path}' is empty" + (f" ({shard.damage})" * bool(shard.damage)))
+                raise InputError(
+                    f"source '{name}': shard '{shard.path}' is empty" + (f" ({shard.damage})" * bool(shard.damage))
+                )
         self._ends = np.cumsum([len(shard) for shard in self.shards])
         self._files: OrderedDict[int, int] = OrderedDict()
 
@@ -95,8 +97,9 @@ class Source:
                 if len(lacking):
                     first = int(lacking[0])
                     raise InputError(
-                        f"source '{self.name}': {len(lacking)} of {len(shard)} samples of '{shard.path}' have no {what} "
-                        f"member ({'|'.join(wanted)}); '{shard.keys[first]}' has: {', '.join(sorted(shard.members(first)))}"
+                        f"source '{self.name}': {len(lacking)} of {len(shard)} samples of '{shard.path}' "
+                        f"have no {what} member ({'|'.join(wanted)}); "
+                        f"'{shard.keys[first]}' has: {', '.join(sorted(shard.members(first)))}"
                     )
 
     def fingerprint(self) -> str:

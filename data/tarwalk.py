@@ -75,7 +75,9 @@ def walk(path: str | os.PathLike[str]) -> Iterator[Entry]:
     """
     with open(path, "rb") as file:
         total = os.fstat(file.fileno()).st_size
-        position, long_name, pax = 0, None, {}
+        position = 0
+        long_name: str | None = None
+        pax: dict[str, bytes] = {}
         while position + BLOCK <= total:
             file.seek(position)
             header = file.read(BLOCK)

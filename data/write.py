@@ -78,7 +78,7 @@ class Shard:
         self.path = path
         self.tar_bytes = 2 * BLOCK
         self._partial = path.with_name(f".{path.name}.part")
-        self._stream = open(self._partial, "wb")
+        self._stream = open(self._partial, "wb")  # noqa: SIM115 - closed by close()
         self._tar = webdataset.TarWriter(self._stream, mtime=0, user="", group="", encoder=False)
 
     def add(self, key: str, members: Members) -> None:

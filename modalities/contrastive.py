@@ -2,7 +2,8 @@
 
 The loss needs all N x N similarities of the global batch, which need not fit into memory at once: the sides are first
 embedded without gradient, the loss of the whole matrix gives the gradient of each embedding, and each micro-batch is
-then embedded again to pass that on (gradient cache, Gao et al. 2021, section 3.2). Gradients are those of one big batch.
+then embedded again to pass that on (gradient cache, Gao et al. 2021, section 3.2). Gradients are those of one big
+batch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.errors import InputError
-from modalities.objective import Encoders, Objective, Step, Sums
+from modalities.objective import Encoders, Objective, Step
 from modalities.prepare import Batch
 
 MAX_LOGIT_SCALE = math.log(100.0)

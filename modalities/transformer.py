@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from modalities.attention import Rotary, packed_attention, rotate
 from modalities.layout import Layout
 
 NORMS = ("pre", "post")
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+ACTIVATIONS: dict[str, Callable[..., Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 
 
 class Block(nn.Module):
@@ -93,13 +95,12 @@ class Transformer(nn.Module):
         hidden = round(width * mlp_ratio)
         self.causal = causal
         self.rotary = Rotary(width // heads) if rotary else None
-        self.blocks = nn.ModuleList(
-            Block(width, heads, hidden, norm, dropout, activation, bias) for _ in range(depth)
-        )
+        blocks = [Block(width, heads, hidden, norm, dropout, activation, bias) for _ in range(depth)]
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width) if norm == "pre" else nn.Identity()
         self.apply(initialise)
-        # Residual branches add up over depth: GPT-2 (section 2.3) scales their last layer by 1/sqrt(number of branches).
-        for block in self.blocks:
+        # Residual branches add up over depth: GPT-2 (section 2.3) scales their last layer by 1/sqrt(branches).
+        for block in blocks:
             for layer in (block.attention_out, block.mlp_out):
                 nn.init.normal_(layer.weight, std=0.02 * (2 * depth) ** -0.5)
 

@@ -13,7 +13,17 @@ from typing import Any
 
 from data.errors import InputError, choices
 
-ROOTS = ("data", "modalities", "pretrain", "torch.nn", "torch.optim", "torchvision", "torchaudio", "transformers", "timm")
+ROOTS = (
+    "data",
+    "modalities",
+    "pretrain",
+    "torch.nn",
+    "torch.optim",
+    "torchvision",
+    "torchaudio",
+    "transformers",
+    "timm",
+)
 
 
 def make(node: Mapping[str, Any], where: str, roots: tuple[str, ...] = (), **extra: Any) -> Any:
@@ -31,9 +41,7 @@ def make(node: Mapping[str, Any], where: str, roots: tuple[str, ...] = (), **ext
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise InputError(f"{where} lacks _target_, the dotted name of what to build")
     target = locate(str(node["_target_"]), where, roots)
-    arguments = {
-        str(key): _value(value, f"{where}.{key}", roots) for key, value in node.items() if key != "_target_"
-    }
+    arguments = {str(key): _value(value, f"{where}.{key}", roots) for key, value in node.items() if key != "_target_"}
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
@@ -80,7 +88,10 @@ def locate(name: str, where: str, roots: tuple[str, ...] = ()) -> Any:
     """
     trusted = ROOTS + tuple(roots)
     if not _below(name, trusted):
-        raise InputError(f"{where}._target_ '{name}' is not below a trusted root; choices: {', '.join(trusted)} (trusted_roots adds more)")
+        raise InputError(
+            f"{where}._target_ '{name}' is not below a trusted root (trusted_roots adds more); "
+            f"choices: {', '.join(trusted)}"
+        )
     parts = name.split(".")
     if not all(part.isidentifier() and not part.startswith("_") for part in parts):
         raise InputError(f"{where}._target_ '{name}' is no public dotted name")
@@ -91,7 +102,9 @@ def locate(name: str, where: str, roots: tuple[str, ...] = ()) -> Any:
         except ModuleNotFoundError as error:
             if error.name is not None and (module_name + ".").startswith(error.name + "."):
                 continue
-            raise InputError(f"{where}._target_ '{name}' needs the package '{error.name}', which is not installed") from None
+            raise InputError(
+                f"{where}._target_ '{name}' needs the package '{error.name}', which is not installed"
+            ) from None
         for number, part in enumerate(parts[split:]):
             if not hasattr(found, part):
                 public = [n for n in vars(found) if not n.startswith("_")]
@@ -103,7 +116,8 @@ def locate(name: str, where: str, roots: tuple[str, ...] = ()) -> Any:
         raise InputError(f"{where}._target_ '{name}': no module '{parts[0]}'")
     home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
     if not callable(found) or inspect.ismodule(found) or not _below(home, trusted):
-        raise InputError(f"{where}._target_ '{name}' is {home.strip('.') or type(found).__name__}, which is not to be built from a config")
+        what = home.strip(".") or type(found).__name__
+        raise InputError(f"{where}._target_ '{name}' is {what}, which is not to be built from a config")
     return found
 
 

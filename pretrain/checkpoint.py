@@ -1,6 +1,6 @@
 """Checkpoints: published whole or not there. Plain tensors and JSON, a manifest of sizes and SHA-256, one rename.
 
-    step-00000100/  model.safetensors  optimizer.safetensors  state.json  manifest.json
+step-00000100/  model.safetensors  optimizer.safetensors  state.json  manifest.json
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ def publish(root: Path, content: Content) -> Path:
     save_file(_plain(content.optimizer), partial / "optimizer.safetensors")
     (partial / "state.json").write_text(json.dumps(content.state, indent=1, sort_keys=True))
     files = sorted(partial.iterdir())
-    manifest = {"step": content.step, "files": {f.name: {"bytes": f.stat().st_size, "sha256": _sha256(f)} for f in files}}
+    manifest = {
+        "step": content.step,
+        "files": {f.name: {"bytes": f.stat().st_size, "sha256": _sha256(f)} for f in files},
+    }
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
     for file in [*files, partial / MANIFEST, partial]:
         _flush(file)

@@ -87,7 +87,9 @@ def _train(arguments: list[str]) -> int:
     overrides = [a for a in arguments if a not in sweep]
     for override in overrides:
         if override.startswith("-"):
-            raise InputError(f"unknown option '{override}'; options: --help, --version, --cfg job, -m, --config-dir DIR, --traceback")
+            raise InputError(
+                f"unknown option '{override}'; options: --help, --version, --cfg job, -m, --config-dir DIR, --traceback"
+            )
         if "=" not in override and not override.startswith("~"):
             raise InputError(f"'{override}' is neither a verb ({', '.join(VERBS)}) nor KEY=VALUE")
     if show is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import types
 import typing
@@ -12,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -19,16 +19,22 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data.errors import InputError, choices
+from pretrain import resolvers
 from pretrain.schema import RunConfig
 
 # Parts of a config that are built from ``_target_`` nodes; their keys are checked against what is built.
-_FREE = {"data", "encoders", "evaluators", "optimizer", "schedule", "logger", "prepare", "objective", "source", "heldout"}
-
-
-def cache_dir() -> str:
-    """Where data made by the framework itself is kept: $PRETRAIN_CACHE or the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.environ.get("PRETRAIN_CACHE") or os.path.join(home, "pretrain")
+_FREE = {
+    "data",
+    "encoders",
+    "evaluators",
+    "optimizer",
+    "schedule",
+    "logger",
+    "prepare",
+    "objective",
+    "source",
+    "heldout",
+}
 
 
 def groups(config_dir: str | None = None) -> dict[str, list[str]]:
@@ -60,11 +66,13 @@ def compose_raw(overrides: Sequence[str], config_dir: str | None = None) -> Dict
     """
     if config_dir is not None and not Path(config_dir).is_dir():
         raise InputError(f"--config-dir '{config_dir}' is not a folder")
-    OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)
+    resolvers.register()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_module("conf", version_base="1.3"):
             return compose("train", overrides=[*overrides, *_searchpath(config_dir)])
+    except yaml.YAMLError as error:
+        raise InputError(f"a config file is no YAML: {' '.join(str(error).split())}") from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise InputError(_explain(error, overrides, config_dir)) from None
 
@@ -95,8 +103,7 @@ def _check_keys(node: Any, schema: type, where: str) -> None:
             raise InputError(f"unknown key '{where}{key}'; {choices(str(key), known)}")
         hint = hints[key]
         if isinstance(hint, types.UnionType) or key in _FREE or OmegaConf.is_missing(node, key):
-            if key != "tasks":
-                continue
+            continue
         if is_dataclass(hint):
             _check_keys(_mapping(node[key], f"{where}{key}"), typing.cast(type, hint), f"{where}{key}.")
         elif typing.get_origin(hint) is dict and is_dataclass(typing.get_args(hint)[1]):
@@ -123,16 +130,23 @@ def _explain(error: BaseException, overrides: Sequence[str], config_dir: str | N
     malformed = getattr(error, "override", None)
     if malformed is not None:
         return f"'{malformed}' is no override: {_one_line(error)}"
-    unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct|Could not delete from config. '([^']+)'", text)
+    unknown = re.search(
+        r"Could not override '([^']+)'|Key '([^']+)' is not in struct|Could not delete from config. '([^']+)'", text
+    )
     if unknown:
         key = next(part for part in unknown.groups() if part)
-        full = next((o.lstrip("+~").split("=", 1)[0] for o in overrides if o.lstrip("+~").split("=", 1)[0].startswith(key)), key)
+        full = next(
+            (o.lstrip("+~").split("=", 1)[0] for o in overrides if o.lstrip("+~").split("=", 1)[0].startswith(key)), key
+        )
         group, at, place = full.partition("@")
         if at and group in groups(config_dir):
             return f"'{place}' has no {group} yet; write +{full}=... to add one"
         free = any(part in _FREE for part in full.split(".")[:-1])
         hint = f" (+{full}=... gives an argument that the config file leaves out)" if free else ""
-        return f"unknown key '{full}'; {choices(full, _known_keys(overrides, full, config_dir))}{hint}"
+        known = _known_keys(overrides, full, config_dir)
+        if len(known) == 1 and "${" in known[0]:
+            return f"'{full}' cannot be set: {known[0]}; change it there"
+        return f"unknown key '{full}'; {choices(full, known)}{hint}"
     option = re.search(r"Could not find '([^']+)'|In '[^']+': Could not find '([^']+)'", text)
     if option:
         group, _, name = next(part for part in option.groups() if part).rpartition("/")
@@ -144,7 +158,10 @@ def _explain(error: BaseException, overrides: Sequence[str], config_dir: str | N
 
 
 def _known_keys(overrides: Sequence[str], key: str, config_dir: str | None) -> list[str]:
-    """Keys beside the unknown one, in the config composed from what chooses among whole files."""
+    """Keys beside the unknown one, in the config composed from what chooses among whole files.
+
+    Where a key on the way is a reference to another place, one line that says so.
+    """
     known = groups(config_dir)
     chosen = [o for o in overrides if o.lstrip("+~").split("=", 1)[0].split("@")[0] in known]
     chosen += _searchpath(config_dir)
@@ -162,6 +179,8 @@ def _known_keys(overrides: Sequence[str], key: str, config_dir: str | None) -> l
             break
         node = node._get_node(part)
         path.append(part)
+        if node is not None and node._is_interpolation():
+            return [f"{'.'.join(path)} is {node._value()}"]
     prefix = "".join(part + "." for part in path)
     return [f"{prefix}{name}" for name in node] if OmegaConf.is_dict(node) else []
 

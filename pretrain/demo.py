@@ -19,45 +19,54 @@ class Demo:
     """Builds the demo shards and a tokenizer trained on their texts, unless they are there.
 
     Args:
-        root: where they belong; appears whole or not at all.
+        root: where the shards belong; appears whole or not at all.
+        tokenizer: where the tokenizer belongs.
         vocab_size: entries of the tokenizer.
     """
 
-    def __init__(self, root: str, vocab_size: int) -> None:
-        self.root = Path(root)
-        self.vocab_size = vocab_size
+    def __init__(self, root: str, tokenizer: str, vocab_size: int) -> None:
+        self.root, self.tokenizer, self.vocab_size = Path(root), Path(tokenizer), vocab_size
 
     def ensure(self) -> None:
-        """Builds it if it is missing; processes that start together wait for one.
+        """Builds what is missing; processes that start together wait for one.
 
         Raises:
-            InputError: the folder cannot be written, or was built with another ``vocab_size``.
+            InputError: the folder cannot be written.
         """
-        if not self.root.is_dir():
-            try:
-                self.root.parent.mkdir(parents=True, exist_ok=True)
-                with open(self.root.parent / f".{self.root.name}.lock", "w") as lock:
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                    if not self.root.is_dir():
-                        self._build()
-            except OSError as error:
-                raise InputError(
-                    f"the demo data cannot be written to '{self.root}': {error.strerror}; set PRETRAIN_CACHE to another folder"
-                ) from None
+        if self.root.is_dir() and self.tokenizer.exists():
+            return
+        try:
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.root.parent / f".{self.root.name}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not self.root.is_dir():
+                    self._build_shards()
+                if not self.tokenizer.exists():
+                    self._train_tokenizer()
+        except OSError as error:
+            raise InputError(
+                f"the demo data cannot be written to '{self.root}': {error.strerror}; "
+                "set PRETRAIN_CACHE to another folder"
+            ) from None
 
-    def _build(self) -> None:
+    def _build_shards(self) -> None:
         from data.demo import build
-        from modalities.text import tokenizer
 
         began = time.perf_counter()
-        log.info("building the demo data set in %s", self.root)
+        log.info("building the demo data set in %s (once, some ten seconds)", self.root)
         partial = self.root.with_name(f".{self.root.name}.part")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         build.build(partial)
-        tokenizer.train(_texts(partial), self.vocab_size).save(str(partial / "tokenizer.json"))
         os.rename(partial, self.root)
         log.info("built in %.0f s", time.perf_counter() - began)
+
+    def _train_tokenizer(self) -> None:
+        from modalities.text import tokenizer
+
+        partial = self.tokenizer.with_name(f".{self.tokenizer.name}.part")
+        tokenizer.train(_texts(self.root), self.vocab_size).save(str(partial))
+        os.replace(partial, self.tokenizer)
 
 
 def _texts(root: Path) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import torch
@@ -13,9 +14,13 @@ from data.loader import TaskData, prepare_at
 from data.stream import Stream, open_sources
 from modalities.contrastive import recall
 from modalities.objective import Step
+from pretrain.build import make
 from pretrain.model import Model, Task, check_sides
 
+log = logging.getLogger("pretrain")
+
 Scores: TypeAlias = dict[str, dict[str, float]]
+Evaluator: TypeAlias = Callable[[Model], Scores]
 
 
 class EvaluationStep(Step):
@@ -143,3 +148,23 @@ def check_heldout(task: str, source: Any, needs: Mapping[str, tuple[str, ...]]) 
     """
     for opened in open_sources(f"{task}.heldout", source)[0]:
         opened.require(needs)
+
+
+def build_evaluators(config: Mapping[str, Any], model: Model) -> list[Evaluator]:
+    """Held-out metrics of each task that has held-out data, then those under ``evaluators`` that this run can have."""
+    samples, batch_size = config["evaluate"]["samples"], config["evaluate"]["batch_size"]
+    found: list[Evaluator] = []
+    for name, spec in config["tasks"].items():
+        if spec["heldout"] is not None:
+            check_heldout(name, spec["heldout"], model.tasks[name].prepare.needs)
+            found.append(Heldout(model.tasks[name], spec["heldout"], samples, batch_size))
+    for name, node in config["evaluators"].items():
+        evaluator: Retrieval = make(node, f"evaluators.{name}", tuple(config["trusted_roots"]))
+        evaluator.name = name
+        reason = "it has no source" if evaluator.source is None else evaluator.missing(model)
+        if reason:
+            log.info("evaluator '%s' is left out: %s", name, reason)
+            continue
+        evaluator.open(name, samples, batch_size)
+        found.append(evaluator)
+    return found

@@ -1,4 +1,4 @@
-"""Trackers that mirror metrics.jsonl. They live in the run directory, so that a continued run is the same tracker run."""
+"""Trackers that mirror metrics.jsonl. What they need to go on with the same tracker run is in the run directory."""
 
 from __future__ import annotations
 

@@ -123,23 +123,28 @@ def check_sides(
         InputError: naming the task, the side and both modalities.
     """
     made = set(prepare.sides) if isinstance(prepare, Sides) else None
-    if made is None and len(sides) > 1 or made is not None and made != set(sides):
+    if (made is None and len(sides) > 1) or (made is not None and made != set(sides)):
         got = f"the sides {', '.join(sorted(made))}" if made is not None else "one side"
-        raise InputError(f"{where}.prepare makes {got}; needed: {', '.join(sorted(sides))} (see modalities.prepare.Sides)")
+        raise InputError(
+            f"{where}.prepare makes {got}; needed: {', '.join(sorted(sides))} (see modalities.prepare.Sides)"
+        )
     for side, name in sides.items():
         encoder = encoders[name]
         if wanted.get(side) and encoder.modality != wanted[side]:
-            raise InputError(f"{where}: side '{side}' takes a {wanted[side]} encoder, but '{name}' is an {encoder.modality} encoder")
+            raise InputError(
+                f"{where}: side '{side}' takes a {wanted[side]} encoder, but '{name}' is an {encoder.modality} encoder"
+            )
         part: Prepare = prepare.sides[side] if isinstance(prepare, Sides) else prepare
         if part.modality != encoder.modality:
             raise InputError(
-                f"{where}: side '{side}' is prepared as {part.modality}, but its encoder '{name}' takes {encoder.modality}"
+                f"{where}: side '{side}' is prepared as {part.modality}, "
+                f"but its encoder '{name}' takes {encoder.modality}"
             )
         tokenizer, entries = getattr(part, "tokenizer", None), getattr(encoder, "vocab_size", None)
         if tokenizer is not None and entries is not None and tokenizer.size > entries:
             raise InputError(
-                f"{where}: tokenizer '{tokenizer.path}' has {tokenizer.size} entries, but encoders.{name}.vocab_size={entries}; "
-                f"set data.vocab_size={tokenizer.size}"
+                f"{where}: tokenizer '{tokenizer.path}' has {tokenizer.size} entries, "
+                f"but encoders.{name}.vocab_size={entries}; set data.vocab_size={tokenizer.size}"
             )
 
 
@@ -157,5 +162,7 @@ def tokenizers(model: Model) -> dict[str, str]:
             if tokenizer is None:
                 continue
             if found.setdefault(encoder, tokenizer.digest) != tokenizer.digest:
-                raise InputError(f"tasks.{task.name}: encoder '{encoder}' is fed by another task with another tokenizer")
+                raise InputError(
+                    f"tasks.{task.name}: encoder '{encoder}' is fed by another task with another tokenizer"
+                )
     return found

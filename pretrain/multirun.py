@@ -25,7 +25,9 @@ def combinations(overrides: Sequence[str]) -> list[list[str]]:
     except HydraException as error:
         raise InputError(str(error).splitlines()[0]) from None
     axes = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()] if o.is_sweep_override() else [str(o.input_line)]
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [str(o.input_line)]
         for o in parsed
     ]
     return [list(combination) for combination in itertools.product(*axes)]
@@ -46,7 +48,13 @@ def multirun(overrides: Sequence[str], config_dir: str | None) -> int:
     worst = 0
     for number, (chosen, run_dir) in enumerate(runs, start=1):
         print(f"[{number}/{len(runs)}] {run_dir}", file=sys.stderr, flush=True)
-        command = [sys.executable, "-m", "pretrain", *[o for o in chosen if not o.startswith("run_dir=")], f"run_dir='{run_dir}'"]
+        command = [
+            sys.executable,
+            "-m",
+            "pretrain",
+            *[o for o in chosen if not o.startswith("run_dir=")],
+            f"run_dir='{run_dir}'",
+        ]
         command += ["--config-dir", config_dir] if config_dir else []
         code = subprocess.run(command, check=False).returncode
         if code == 143:

@@ -26,8 +26,10 @@ def check() -> None:
         if file is not None and Path(file).resolve().parent == home / name:
             continue
         if loaded is not None:
-            where = file or list(getattr(loaded, "__path__", ["?"]))[0]
-            raise ImportError(f"pretrain needs its own package '{name}', but '{where}' was imported under that name before")
+            where = file or next(iter(getattr(loaded, "__path__", ["?"])))
+            raise ImportError(
+                f"pretrain needs its own package '{name}', but '{where}' was imported under that name before"
+            )
         if str(home) in sys.path:
             sys.path.remove(str(home))
         sys.path.insert(0, str(home))

@@ -14,7 +14,17 @@ from typing import Any
 
 from pretrain.version import __version__
 
-PACKAGES = ("torch", "torchvision", "torchaudio", "pytorch-lightning", "numpy", "pillow", "soundfile", "tokenizers", "webdataset")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "pytorch-lightning",
+    "numpy",
+    "pillow",
+    "soundfile",
+    "tokenizers",
+    "webdataset",
+)
 
 
 def provenance(overrides: list[str]) -> dict[str, Any]:

@@ -12,14 +12,18 @@ from pretrain.config import difference
 # Keys whose change would make it another model or another order of data. Where shards lie may change; what they are
 # may not, and is compared by digest (see check_data).
 _MODEL = re.compile(r"encoders\..*|tasks\.[^.]+\.(objective|encoders)(\..*)?")
-_ORDER = re.compile(r"seed|tasks\.[^.]+\.(batch_size|source\.[^.]+\.weight|prepare\.(?!tokenizer$|.*\.tokenizer$).*)|tasks\.[^.]+")
+_ORDER = re.compile(
+    r"seed|tasks\.[^.]+\.(batch_size|source\.[^.]+\.weight|prepare\.(?!tokenizer$|.*\.tokenizer$).*)|tasks\.[^.]+"
+)
 
 
 def split_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[str, Any, Any]]:
     """Dotted key -> (what it changes: ``model``, ``order`` or ``""``, old, new)."""
     changes: dict[str, tuple[str, Any, Any]] = {}
     for key, (before, after) in difference(old, new).items():
-        what = "model" if _MODEL.fullmatch(key) else "order" if _ORDER.fullmatch(key) or _task_set(key, old, new) else ""
+        what = (
+            "model" if _MODEL.fullmatch(key) else "order" if _ORDER.fullmatch(key) or _task_set(key, old, new) else ""
+        )
         changes[key] = (what, before, after)
     return changes
 
@@ -80,6 +84,6 @@ def check_tokenizers(place: str, old: Mapping[str, str], new: Mapping[str, str],
         if old[encoder] != new[encoder] and "tokenizer" not in allowed:
             raise InputError(
                 f"the tokenizer of encoder '{encoder}' is not the one of '{place}' "
-                f"(SHA-256 {new[encoder][:12]} instead of {old[encoder][:12]}): token numbers would change their meaning; "
-                "give the tokenizer it was trained with"
+                f"(SHA-256 {new[encoder][:12]} instead of {old[encoder][:12]}): "
+                "token numbers would change their meaning; give the tokenizer it was trained with"
             )

@@ -52,13 +52,15 @@ class RunDirectory:
         except OSError as error:
             raise InputError(f"run_dir '{given}' cannot be written: {error.strerror}") from None
         try:
-            # The kernel lets go of it when the process ends, however it ends: nothing stale stays behind. Unlike flock's,
-            # this lock is not inherited: the loader's workers, which outlive a killed parent for seconds, hold nothing.
+            # The kernel lets go of it when the process ends, however it ends: nothing stale stays behind. Unlike
+            # flock's it is not inherited: the loader's workers, which outlive a killed parent for seconds, hold nothing.
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.seek(0)
             owner = self._lock.read().strip() or "another process"
-            raise InputError(f"run_dir '{given}' is in use by {owner}; give another run_dir=... or end that process first") from None
+            raise InputError(
+                f"run_dir '{given}' is in use by {owner}; give another run_dir=... or end that process first"
+            ) from None
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._lock.flush()

@@ -36,5 +36,3 @@ def strategy_of(name: str, world_size: int, timeout_s: int) -> Strategy | str:
         return "auto"
     options: dict[str, Any] = {"timeout": timedelta(seconds=timeout_s)}
     return ReplicatedStrategy(**options)
-
-

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from data.errors import InputError
-from modalities.audio.frontend import KERNELS, STRIDES, ConvFrontend
+from modalities.audio.frames import KERNELS, STRIDES
+from modalities.audio.frontend import ConvFrontend
 from modalities.encoder import Encoded, Encoder
 from modalities.transformer import Transformer, initialise
 
@@ -85,5 +86,5 @@ class AudioEncoder(Encoder):
         if [self.frontend.frames(n) for n in inputs["samples"]] != inputs["layout"].lengths:
             raise InputError(
                 "the audio prepare and the encoder's front end count frames differently; "
-                f"prepare needs hop={self.frontend.hop} and receptive_field={self.frontend.receptive_field}"
+                "give both the same kernels and strides"
             )

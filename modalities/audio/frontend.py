@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from data.errors import InputError
+from modalities.audio.frames import KERNELS, STRIDES, geometry
 
-KERNELS = (10, 3, 3, 3, 3, 2, 2)
-STRIDES = (5, 2, 2, 2, 2, 2, 2)
 NORMS = ("layer",)
 
 
@@ -51,11 +49,8 @@ class ConvFrontend(nn.Module):
         super().__init__()
         if norm not in NORMS:
             raise InputError(f"front-end norm '{norm}' is unknown; choices: {', '.join(NORMS)}")
-        if len(kernels) != len(strides) or any(k < s for k, s in zip(kernels, strides, strict=False)):
-            raise InputError(f"kernels={list(kernels)} need strides as many and none greater, got {list(strides)}")
         self.channels = channels
-        self.hop = math.prod(strides)
-        self.receptive_field = 1 + sum((k - 1) * math.prod(strides[:i]) for i, k in enumerate(kernels))
+        self.hop, self.receptive_field = geometry(kernels, strides)
         inputs = (1, *(channels for _ in kernels[1:]))
         shapes = zip(inputs, kernels, strides, strict=True)
         self.convs = nn.ModuleList(RowConv(c, channels, k, s, bias) for c, k, s in shapes)

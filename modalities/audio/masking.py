@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from data.errors import InputError, SampleError
 from data.sample import Sample
+from modalities.audio.frames import KERNELS, STRIDES
 from modalities.audio.prepare import AudioPrepare
 from modalities.layout import Layout
 from modalities.prepare import Batch, Item, lengths_of
@@ -24,7 +27,7 @@ class MaskedAudioPrepare(AudioPrepare):
             p = 0.065 with M = 10 is ``mask_prob=0.65``; overlaps leave about half of all frames masked.
         mask_length: frames in a span; at most n - 1.
         num_negatives: K; drawn with replacement from the other masked frames of the same clip (section 3.2).
-        sample_rate, max_seconds, min_seconds, hop, receptive_field: see :class:`AudioPrepare`.
+        sample_rate, max_seconds, min_seconds, kernels, strides: see :class:`AudioPrepare`.
     """
 
     def __init__(
@@ -32,13 +35,13 @@ class MaskedAudioPrepare(AudioPrepare):
         sample_rate: int = 16000,
         max_seconds: float = 15.6,
         min_seconds: float = 0.25,
-        hop: int = 320,
-        receptive_field: int = 400,
+        kernels: Sequence[int] = KERNELS,
+        strides: Sequence[int] = STRIDES,
         mask_prob: float = 0.65,
         mask_length: int = 10,
         num_negatives: int = 100,
     ) -> None:
-        super().__init__(sample_rate, max_seconds, min_seconds, hop, receptive_field)
+        super().__init__(sample_rate, max_seconds, min_seconds, kernels, strides)
         if not 0 < mask_prob <= 1:
             raise InputError(f"mask_prob={mask_prob} is not between 0 and 1")
         if mask_length < 2:

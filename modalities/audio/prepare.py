@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,6 +13,7 @@ import torch
 
 from data.errors import InputError, SampleError
 from data.sample import Sample
+from modalities.audio.frames import KERNELS, STRIDES, geometry
 from modalities.layout import Layout
 from modalities.prepare import Batch, Item, lengths_of
 
@@ -36,8 +38,7 @@ class AudioPrepare:
         sample_rate: in Hz; recordings of another rate are resampled.
         max_seconds: longest clip.
         min_seconds: shortest recording that is accepted.
-        hop: samples between two frames of the encoder's front end (the product of its strides).
-        receptive_field: samples that one frame sees.
+        kernels, strides: of the encoder's front end; they say which samples make a frame.
     """
 
     modality: ClassVar[str] = "audio"
@@ -47,17 +48,17 @@ class AudioPrepare:
         sample_rate: int = 16000,
         max_seconds: float = 15.6,
         min_seconds: float = 0.25,
-        hop: int = 320,
-        receptive_field: int = 400,
+        kernels: Sequence[int] = KERNELS,
+        strides: Sequence[int] = STRIDES,
     ) -> None:
         if not 0 < min_seconds <= max_seconds:
             raise InputError(f"min_seconds={min_seconds} is not between 0 and max_seconds={max_seconds}")
-        if min_seconds * sample_rate < receptive_field:
-            least = receptive_field / sample_rate
+        self.hop, self.receptive_field = geometry(kernels, strides)
+        if min_seconds * sample_rate < self.receptive_field:
+            least = self.receptive_field / sample_rate
             raise InputError(f"min_seconds={min_seconds} is less than one frame; use at least {least:g}")
         self.sample_rate = sample_rate
         self.max_seconds, self.min_seconds = max_seconds, min_seconds
-        self.hop, self.receptive_field = hop, receptive_field
 
     @property
     def needs(self) -> dict[str, tuple[str, ...]]:

@@ -50,6 +50,8 @@ class ImageEncoder(Encoder):
         self.patch_embedding = nn.Linear(3 * patch_size**2, width)
         self.positions = nn.Parameter(0.02 * torch.randn(patches + (pool == "first"), width))
         self.trunk = Transformer(width, depth, heads, mlp_ratio, dropout, norm, rotary=False)
+        self.mean: Tensor
+        self.spread: Tensor
         self.register_buffer("mean", 255 * torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("spread", 255 * torch.tensor(SPREAD).view(3, 1, 1), persistent=False)
 

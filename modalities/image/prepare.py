@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, WebPImagePlugin  # noqa: F401 - registers WEBP
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
@@ -17,7 +17,7 @@ from modalities.prepare import Batch, Item
 
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 # What a file of these names may really be. Pillow knows formats that run other programs (EPS); they are not opened.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 
 class ImagePrepare:
@@ -61,10 +61,16 @@ class ImagePrepare:
         try:
             with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
                 if image.width * image.height > self.max_pixels:
-                    raise SampleError(f"picture of {image.width}x{image.height} pixels exceeds max_pixels={self.max_pixels}")
+                    raise SampleError(
+                        f"picture of {image.width}x{image.height} pixels exceeds max_pixels={self.max_pixels}"
+                    )
                 # A JPEG decodes at 1/2, 1/4 or 1/8 scale for a fraction of the cost; never below the size asked for.
                 image.draft("RGB", (2 * self.image_size, 2 * self.image_size))
-                pixels = np.array(image.convert("RGB"))
+                if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip instead of scale
+                    grey = np.rint(np.asarray(image) / 257).astype(np.uint8)
+                    pixels = np.repeat(grey[..., None], 3, axis=2)
+                else:
+                    pixels = np.array(image.convert("RGB"))
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise SampleError(f"undecodable picture: {error}") from None
         return torch.from_numpy(pixels).permute(2, 0, 1)

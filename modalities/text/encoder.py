@@ -45,6 +45,8 @@ class TextEncoder(Encoder):
         super().__init__(width, pool)
         if positions not in POSITIONS:
             raise InputError(f"positions '{positions}' is unknown; choices: {', '.join(POSITIONS)}")
+        if not vocab_size:
+            raise InputError("vocab_size is not given and there is no tokenizer to take it from (data.tokenizer)")
         self.vocab_size = vocab_size
         self.causal = causal
         self.token_embedding = nn.Embedding(vocab_size, width)
@@ -61,7 +63,9 @@ class TextEncoder(Encoder):
         if self.position_embedding is not None:
             longest = max(layout.lengths)
             if longest > self.position_embedding.num_embeddings:
-                raise InputError(f"a text of {longest} tokens exceeds max_tokens={self.position_embedding.num_embeddings}")
+                raise InputError(
+                    f"a text of {longest} tokens exceeds max_tokens={self.position_embedding.num_embeddings}"
+                )
             x = x + self.position_embedding(layout.position)
         return Encoded(self.trunk(x, layout), layout)
 

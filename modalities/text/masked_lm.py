@@ -55,7 +55,10 @@ class MaskedText(TextPrepare):
         begins = np.concatenate(([0], np.cumsum(batch["layout"].lengths)[:-1]))
         masked = np.concatenate([begin + item["masked"] for begin, item in zip(begins, items, strict=True)])
         labels = np.concatenate([item["labels"] for item in items])
-        return {"text": batch | {"masked": torch.from_numpy(masked), "labels": torch.from_numpy(labels)}, "size": len(items)}
+        return {
+            "text": batch | {"masked": torch.from_numpy(masked), "labels": torch.from_numpy(labels)},
+            "size": len(items),
+        }
 
 
 class MaskedLM(Objective):

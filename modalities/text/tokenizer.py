@@ -51,7 +51,8 @@ class TextTokenizer:
         self.path = str(Path(path).expanduser())
         if not Path(self.path).is_file():
             raise InputError(
-                f"tokenizer '{path}' does not exist; 'pretrain shards pack ... --tokenizer 8000' makes one from own texts"
+                f"tokenizer '{path}' does not exist; "
+                "'pretrain shards pack ... --tokenizer 8000' makes one from own texts"
             )
 
     def __getstate__(self) -> dict[str, str]:
@@ -60,9 +61,13 @@ class TextTokenizer:
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         try:
-            return Tokenizer.from_file(self.path)
+            tokenizer = Tokenizer.from_file(self.path)
         except Exception as error:  # noqa: BLE001 - the library raises bare Exception for whatever is wrong in the file
-            raise InputError(f"tokenizer '{self.path}' is not readable by tokenizers {tokenizers.__version__}: {error}") from None
+            raise InputError(
+                f"tokenizer '{self.path}' is not readable by tokenizers {tokenizers.__version__}: {error}"
+            ) from None
+        tokenizer.encode_special_tokens = True  # a text that says [MASK] says a word, not the token
+        return tokenizer
 
     @cached_property
     def digest(self) -> str:

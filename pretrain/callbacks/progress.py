@@ -68,7 +68,9 @@ class ProgressReport(pl.Callback):
         else:
             done = pl_module.steps_done - self.start
             left = (now - self._began) / done * (self.max_steps - pl_module.steps_done)
-            print(f"step {pl_module.steps_done}/{self.max_steps}  {text}  left {left:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"step {pl_module.steps_done}/{self.max_steps}  {text}  left {left:.0f} s", file=sys.stderr, flush=True
+            )
         if passed > LINE_SECONDS:
             self._samples = self._waited = 0.0
             self._since = now

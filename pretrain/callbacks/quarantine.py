@@ -34,6 +34,7 @@ class Quarantine(pl.Callback):
         if self.rejected > max(self.min_count, self.max_share * seen):
             last = batch.rejected[-1]
             raise InputError(
-                f"{self.rejected} of {seen} samples cannot be used, more than quarantine.max_share={self.max_share} allows; "
-                f"the last is '{last.key}' in '{last.shard}': {last.reason} (all of them: {self.directory.path / QUARANTINE})"
+                f"{self.rejected} of {seen} samples cannot be used, more than quarantine.max_share={self.max_share} "
+                f"allows; the last is '{last.key}' in '{last.shard}': {last.reason} "
+                f"(all of them: {self.directory.path / QUARANTINE})"
             )

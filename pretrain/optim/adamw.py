@@ -19,7 +19,10 @@ def adamw(
 
     Args:
         parameters: (name, parameter) pairs; parameter groups follow their order.
-        lr, betas, eps, weight_decay: as in torch.
+        lr: the learning rate that a schedule's factor multiplies.
+        betas: decay of the averages of gradients and their squares.
+        eps: keeps the denominator from zero.
+        weight_decay: of matrices.
     """
     named = [(name, p) for name, p in parameters if p.requires_grad]
     matrices = [p for _, p in named if p.ndim >= 2]

@@ -20,7 +20,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Linear warm-up, then half a cosine from 1 to ``min_factor`` at ``max_steps`` (Loshchilov & Hutter 2017, eq. 5)."""
+    """Linear warm-up, then half a cosine from 1 to ``min_factor`` (Loshchilov & Hutter 2017, eq. 5)."""
 
     max_steps: int
     warmup_steps: int = 0

@@ -1,20 +1,19 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from data.demo import build
-from modalities.text import tokenizer
-from pretrain import demo
 
 
 @pytest.fixture(scope="session")
 def demo_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A cache folder with a demo data set of 10 scenes: epochs end within a few steps, and not at a batch's end."""
     cache = tmp_path_factory.mktemp("cache")
-    root = cache / "demo-v1"
+    root = cache / "demo-v1-python{}.{}".format(*sys.version_info)
     root.mkdir()
     build.build(root, scenes_train=10, scenes_val=8)
-    tokenizer.train(demo._texts(root), 320).save(str(root / "tokenizer.json"))
     return str(cache)
 
 

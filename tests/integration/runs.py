@@ -16,6 +16,7 @@ from pretrain.cli import main
 
 # Every modality at the smallest sizes, with everything that draws random numbers switched on.
 SMALL = [
+    "data.vocab_size=320",
     "max_steps=12",
     "checkpoint.every_n_steps=3",
     "evaluate.every_n_steps=5",
@@ -24,7 +25,11 @@ SMALL = [
     "trainer.threads=1",
     "loader.workers=0",
     "schedule.warmup_steps=2",
-    *(f"encoders.{name}.{key}" for name in ("text", "image", "audio") for key in ("width=16", "depth=1", "heads=2", "dropout=0.1")),
+    *(
+        f"encoders.{name}.{key}"
+        for name in ("text", "image", "audio")
+        for key in ("width=16", "depth=1", "heads=2", "dropout=0.1")
+    ),
     "encoders.audio.channels=8",
     *(f"tasks.{name}.batch_size=4" for name in ("mlm", "clip", "clap", "wav2vec")),
     *(f"tasks.{name}.prepare.b.max_tokens=24" for name in ("clip", "clap")),

@@ -21,13 +21,18 @@ def command(run_dir: Path, workers: int, micro_batches: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("workers", "micro_batches"), [pytest.param(*v, marks=[] if n < 2 else [pytest.mark.slow]) for n, v in enumerate(VARIANTS)]
+    ("workers", "micro_batches"),
+    [pytest.param(*v, marks=[] if n < 2 else [pytest.mark.slow]) for n, v in enumerate(VARIANTS)],
 )
 def test_five_kills_leave_no_trace(tmp_path: Path, workers: int, micro_batches: int) -> None:
     began = time.monotonic()
     assert run(command(tmp_path / "straight", workers, micro_batches)) == 0
     length = time.monotonic() - began
-    rng, killed, again = random.Random(workers * 10 + micro_batches), 0, command(tmp_path / "killed", workers, micro_batches)
+    rng, killed, again = (
+        random.Random(workers * 10 + micro_batches),
+        0,
+        command(tmp_path / "killed", workers, micro_batches),
+    )
     while killed < 5:
         # Later kills must let the run come further than the last checkpoint now and then.
         killed += kill_after(again, rng.uniform(0.2, length))
@@ -98,7 +103,9 @@ def test_longer_run_goes_on(tmp_path: Path) -> None:
     assert run(short) == 0
     assert run([*short, "max_steps=12"]) == 0
     assert run([*command(tmp_path / "straight", 0, 1), "schedule=constant"]) == 0
-    assert checkpoint.digest(checkpoint.find(tmp_path / "run")) == checkpoint.digest(checkpoint.find(tmp_path / "straight"))
+    assert checkpoint.digest(checkpoint.find(tmp_path / "run")) == checkpoint.digest(
+        checkpoint.find(tmp_path / "straight")
+    )
 
 
 @pytest.fixture(scope="module")

@@ -61,8 +61,8 @@ def test_gradient_of_the_front_end_is_scaled(items):
 
 
 def test_disagreement_about_frames_is_named(items, recording):
-    batch = AudioPrepare(hop=160, receptive_field=400).collate(items)
-    with pytest.raises(InputError, match="hop=320 and receptive_field=400"):
+    batch = AudioPrepare(kernels=(10, 3, 3, 3, 3, 2), strides=(5, 2, 2, 2, 2, 2)).collate(items)
+    with pytest.raises(InputError, match="same kernels and strides"):
         encoder()(batch)
     with pytest.raises(InputError, match="masking=true"):
         encoder(masking=False)(MaskedAudioPrepare().collate(items)["audio"])

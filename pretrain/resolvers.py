@@ -1,0 +1,40 @@
+"""What ``${...:}`` in the packaged configs may compute; all of it is data, none of it runs what a config says."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+
+def register() -> None:
+    """Makes them known to OmegaConf."""
+    OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)
+    OmegaConf.register_new_resolver("vocab_size", vocab_size, replace=True)
+    OmegaConf.register_new_resolver("python_version", python_version, replace=True)
+
+
+def cache_dir() -> str:
+    """Where data made by the framework itself is kept: $PRETRAIN_CACHE or the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.environ.get("PRETRAIN_CACHE") or os.path.join(home, "pretrain")
+
+
+def python_version() -> str:
+    """``3.11``."""
+    return "{}.{}".format(*sys.version_info)
+
+
+def vocab_size(tokenizer: str | None) -> int | None:
+    """Number of entries of a ``tokenizer.json``; None where there is none, as in runs without text."""
+    path = Path(tokenizer or "").expanduser()
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        return len(set(content["model"]["vocab"].values()) | {token["id"] for token in content["added_tokens"]})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # what is wrong with the file is said by whoever uses it

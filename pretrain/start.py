@@ -1,0 +1,128 @@
+"""Where a run stands: its own newest sound checkpoint, another run's, other weights, or the beginning."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from data.errors import InputError
+from pretrain import checkpoint, resume
+from pretrain.model import Model
+from pretrain.run import RunDirectory
+
+log = logging.getLogger("pretrain")
+
+
+def begin(
+    config: Mapping[str, Any],
+    directory: RunDirectory,
+    facts: Mapping[str, Any],
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+) -> tuple[int, dict[str, int]]:
+    """Puts model and optimizer where the run goes on; returns the steps done and each task's position.
+
+    Args:
+        config: of the run, resolved.
+        directory: of the run.
+        facts: digests of shard lists (``data``) and tokenizers, as they are now.
+        model: as initialised; changed in place.
+        optimizer: of the model; changed in place.
+
+    Raises:
+        InputError: see :func:`find_start`, :func:`restore` and :func:`initialise_from`.
+    """
+    if directory.rank == 0:
+        checkpoint.sweep(directory.checkpoints)
+    found = find_start(config, directory, facts)
+    positions = dict.fromkeys(config["tasks"], 0)
+    if found is not None:
+        restore(found, model, optimizer)
+        positions |= {task: p for task, p in found.state["positions"].items() if task in positions}
+        return found.step, positions
+    if config["init_from"] is not None:
+        initialise_from(config["init_from"], model, facts["tokenizers"], config["allow_changes"])
+    return 0, positions
+
+
+def find_start(
+    config: Mapping[str, Any], directory: RunDirectory, facts: Mapping[str, Any]
+) -> checkpoint.Content | None:
+    """The checkpoint to go on from: the run's own newest sound one, else the one ``resume`` names, else None.
+
+    Raises:
+        InputError: all of the run's checkpoints are damaged, or config, data or tokenizer changed too much.
+    """
+    allowed = config["allow_changes"]
+    place, found = directory.path, None
+    damaged = 0
+    for path, content in checkpoint.newest(directory.checkpoints):
+        if isinstance(content, checkpoint.Damaged):
+            damaged += 1
+            log.warning("checkpoint %s is damaged (%s); set aside", path.name, content)
+            if directory.rank == 0:
+                os.rename(path, path.with_name(f"damaged-{path.name}"))
+        else:
+            found = content
+    if found is None and damaged:
+        raise InputError(
+            f"all checkpoints of '{directory.path}' are damaged (kept as damaged-*); give another run_dir to begin anew"
+        )
+    frozen = directory.frozen_config()
+    if found is None and config["resume"] != "auto":
+        place = config["resume"]
+        found = checkpoint.find(place)
+    elif found is not None and frozen is not None:
+        for line in resume.check_config(frozen, config, allowed):
+            log.info(line)
+    if found is not None:
+        resume.check_tokenizers(str(place), found.state["tokenizers"], facts["tokenizers"], allowed)
+        resume.check_data(found.state["data"], facts["data"], allowed)
+        log.info("going on from step %d of %s", found.step, place)
+    return found
+
+
+def restore(found: checkpoint.Content, model: Model, optimizer: torch.optim.Optimizer) -> None:
+    """Puts weights and optimizer state back.
+
+    Raises:
+        InputError: the checkpoint is of a model with other parameters or sizes.
+    """
+    own = model.state_dict()
+    for name in sorted(own.keys() | found.model.keys()):
+        there, here = found.model.get(name), own.get(name)
+        if there is None or here is None:
+            one, other = ("lacks", "has") if there is None else ("has", "lacks")
+            raise InputError(f"the checkpoint {one} '{name}', which this model {other}")
+        if there.shape != here.shape:
+            sizes = f"{tuple(there.shape)} in the checkpoint and {tuple(here.shape)} in this model"
+            raise InputError(f"'{name}' is {sizes}: another model size")
+    model.load_state_dict(found.model)
+    checkpoint.restore_optimizer(optimizer, model, found.optimizer)
+
+
+def initialise_from(place: str, model: Model, digests: Mapping[str, str], allowed: list[str]) -> None:
+    """Takes the weights whose names and shapes fit, and says which did not.
+
+    Raises:
+        InputError: nothing fits, a tensor has another shape, or an encoder's tokenizer is another one.
+    """
+    found = checkpoint.find(place)
+    resume.check_tokenizers(place, found.state["tokenizers"], digests, allowed)
+    own = model.state_dict()
+    common = sorted(own.keys() & found.model.keys())
+    for name in common:
+        if own[name].shape != found.model[name].shape:
+            sizes = f"{tuple(found.model[name].shape)} there and {tuple(own[name].shape)} in this model"
+            raise InputError(f"init_from '{place}': '{name}' is {sizes}")
+    if not common:
+        raise InputError(f"init_from '{place}' has no parameter in common with this model")
+    model.load_state_dict({name: found.model[name] for name in common}, strict=False)
+    new = sorted(own.keys() - found.model.keys())
+    log.info("weights from step %d of %s: %d tensors taken", found.step, place, len(common))
+    if new:
+        log.info("%d tensors begin anew (%s, ...)", len(new), new[0])

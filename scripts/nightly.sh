@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Everything, the slow tests included. Run it before an issue is called resolved.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash .ci/run
+uv run pytest -m slow

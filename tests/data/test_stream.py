@@ -1,0 +1,89 @@
+import os
+
+import numpy as np
+import pytest
+
+from data.errors import InputError, SampleError
+from data.stream import Place, Stream
+
+
+def test_mixture_runs_through_each_source_epoch_by_epoch(shards):
+    spec = {"a": {"pattern": shards("a", 7), "weight": 1}, "b": {"pattern": shards("b", 5), "weight": 3}}
+    stream = Stream("t", spec, seed=0)
+    places = stream.locate(np.arange(4096))
+    for source, size in ((0, 7), (1, 5)):
+        own = [place for place in places if place.source == source]
+        assert [place.epoch for place in own] == [n // size for n in range(len(own))]
+        for begin in range(0, len(own) - size, size):
+            assert sorted(place.number for place in own[begin : begin + size]) == list(range(size))
+    assert sum(place.source for place in places) == 3072
+
+
+def test_order_of_a_mappings_keys_is_not_the_order_of_data(shards):
+    a, b = shards("a", 7), shards("b", 5)
+    streams = [Stream("t", spec, seed=0) for spec in ({"a": a, "b": b}, {"b": b, "a": a})]
+    ids = [[s.identity(place) for place in s.locate(np.arange(50))] for s in streams]
+    assert ids[0] == ids[1]
+
+
+def test_seed_task_and_source_each_make_another_order(shards):
+    pattern = shards("a", 50)
+    streams = [
+        Stream("t", pattern, 0),
+        Stream("t", pattern, 1),
+        Stream("u", pattern, 0),
+        Stream("t", {"s": pattern}, 0),
+    ]
+    orders = {tuple(place.number for place in s.locate(np.arange(50))) for s in streams}
+    assert len(orders) == 4
+
+
+def test_replacement_is_another_sample(shards):
+    stream = Stream("t", shards("a", 2), seed=0)
+    for position in range(40):
+        assert stream.replacement(Place(0, 0, 1), position, 0).number == 0
+    alone = Stream("t", shards("b", 1), seed=0)
+    assert alone.replacement(Place(0, 0, 0), 3, 0).number == 0
+
+
+def test_randomness_belongs_to_the_position(shards):
+    stream, other = Stream("t", shards("a", 3), 0), Stream("u", shards("a", 3), 0)
+    draws = [stream.randomness(p).random() for p in (0, 1, 0)] + [other.randomness(0).random()]
+    assert draws[0] == draws[2]
+    assert len(set(draws)) == 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({}, "empty mapping"),
+        ({"a": {"pattrn": "x"}}, "takes pattern and weight"),
+        ({"a": {"pattern": None}}, "source 't.a' is None"),
+        ({"a": {"pattern": "x", "weight": "much"}}, "'much', which is no number"),
+        (5, "source 't' is 5"),
+        ([5], "source 't' is"),
+        ([], "no shard pattern"),
+    ],
+)
+def test_wrong_sources_are_named(spec, message):
+    with pytest.raises(InputError, match=message):
+        Stream("t", spec, 0)
+
+
+def test_shard_cut_short_or_gone_after_it_was_opened_is_a_samples_fault(shards):
+    pattern = shards("a", 12, max_bytes=10**6)
+    stream = Stream("t", pattern, 0, shuffle=False)
+    path = stream.sources[0].shards[0].path
+    os.truncate(path, 2000)
+    with pytest.raises(SampleError, match="breaks off"):
+        stream.read(Place(0, 0, 11))
+    assert stream.read(Place(0, 0, 0)).members["txt"]
+    os.unlink(path)
+    with pytest.raises(SampleError, match="cannot be read"):
+        Stream.read(_reopened(stream), Place(0, 0, 0))
+
+
+def _reopened(stream):
+    for source in stream.sources:
+        source._files.clear()
+    return stream

@@ -1,0 +1,70 @@
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from data.index import load
+from data.pattern import expand
+from data.write import write
+
+
+def samples(count, size=100):
+    return ((f"k{n:04d}", {"txt": b"x" * size, "cls": b"%d" % n}) for n in range(count))
+
+
+def digests(paths):
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+
+
+def test_same_samples_same_bytes(tmp_path):
+    first = write(samples(50), tmp_path / "a", "s", 20 * 1024)
+    second = write(samples(50), tmp_path / "b", "s", 20 * 1024)
+    assert len(first.shards) > 1
+    assert digests(first.shards) == digests(second.shards)
+    assert first.samples == second.samples == 50
+
+
+@pytest.mark.parametrize(("size", "max_bytes"), [(10, 20 * 1024), (5000, 50 * 1024), (700, 10 * 1024)])
+def test_shards_stay_below_max_bytes_on_disk(tmp_path, size, max_bytes):
+    written = write(samples(60, size), tmp_path, "s", max_bytes)
+    assert max(path.stat().st_size for path in written.shards) <= max_bytes
+    keys = [key for path in written.shards for key in load(path).keys]
+    assert keys == [f"k{n:04d}" for n in range(60)]
+    # and are not smaller than they need be: the next sample would not have fitted
+    for path in written.shards[:-1]:
+        assert path.stat().st_size > max_bytes - 2 * (size + 1024) - 10 * 1024
+
+
+def test_a_sample_larger_than_a_shard_gets_one_of_its_own(tmp_path):
+    written = write(
+        [("a", {"bin": b"1" * 100}), ("b", {"bin": b"2" * 50000}), ("c", {"bin": b"3"})], tmp_path, "s", 20000
+    )
+    assert [load(path).keys for path in written.shards] == [["a"], ["b"], ["c"]]
+
+
+def test_a_killed_writer_leaves_nothing_under_a_shards_name(tmp_path):
+    program = """
+        import sys, time
+        from data.write import write
+        def samples():
+            for n in range(30):
+                yield f"k{n}", {"txt": b"x" * 1000}
+            print("ready", flush=True)
+            time.sleep(60)
+        write(samples(), sys.argv[1], "s", 10**6)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    left = [path.name for path in tmp_path.iterdir()]
+    assert left == [".s-000000.tar.part"]
+    assert not list(tmp_path.glob("*.tar"))
+    write(samples(3), tmp_path, "s")
+    assert [os.path.basename(path) for path in expand(str(tmp_path))] == ["s-000000.tar"]
+    assert not list(tmp_path.glob(".*.part"))

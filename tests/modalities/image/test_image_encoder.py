@@ -1,0 +1,40 @@
+import pytest
+import torch
+from torch import nn
+
+from data.errors import InputError
+from modalities.image.encoder import MEAN, SPREAD, ImageEncoder
+
+
+def pixels(count=2, side=24):
+    return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.manual_seed(1))
+
+
+def test_patch_embedding_is_a_strided_convolution():
+    encoder = ImageEncoder(24, 8, 16, 1, 4)
+    conv = nn.Conv2d(3, 16, 8, stride=8)
+    conv.weight.data = encoder.patch_embedding.weight.data.view(16, 3, 8, 8)
+    conv.bias.data = encoder.patch_embedding.bias.data
+    x = pixels()
+    normed = (x / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(SPREAD).view(3, 1, 1)
+    expected = conv(normed).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(encoder.patch_embedding(encoder.patches(x)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["mean", "first"])
+def test_pictures_do_not_see_one_another_and_positions_count(pool):
+    torch.manual_seed(0)
+    encoder, x = ImageEncoder(24, 8, 16, 2, 4, pool=pool), pixels(3)
+    together = encoder.pooled({"pixels": x})
+    assert together.shape == (3, 16)
+    for one, row in zip(x, together, strict=True):
+        torch.testing.assert_close(encoder.pooled({"pixels": one[None]})[0], row)
+    moved = torch.cat((x[..., 8:], x[..., :8]), -1)  # the same patches in other places
+    assert not torch.allclose(encoder.pooled({"pixels": moved}), together, atol=1e-4)
+
+
+def test_sizes_that_do_not_fit_are_named():
+    with pytest.raises(InputError, match="patch_size=7 does not divide image_size=24"):
+        ImageEncoder(24, 7, 16, 1, 4)
+    with pytest.raises(InputError, match="do not fit image_size=24"):
+        ImageEncoder(24, 8, 16, 1, 4)({"pixels": pixels(side=32)})

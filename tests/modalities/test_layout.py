@@ -1,0 +1,23 @@
+import pytest
+import torch
+
+from modalities.layout import Layout
+
+
+@pytest.mark.parametrize("lengths", [[3], [1, 1, 1], [4, 4], [2, 5, 1, 3]])
+def test_rows_and_pools_are_those_of_a_plain_loop(lengths):
+    layout, x = Layout(lengths), torch.randn(sum(lengths), 6)
+    parts = x.split(lengths)
+    assert layout.total == sum(lengths)
+    assert layout.sequence.tolist() == [i for i, n in enumerate(lengths) for _ in range(n)]
+    assert layout.position.tolist() == [p for n in lengths for p in range(n)]
+    assert layout.offsets.tolist() == [sum(lengths[:i]) for i in range(len(lengths) + 1)]
+    torch.testing.assert_close(layout.mean(x), torch.stack([part.mean(0) for part in parts]))
+    assert torch.equal(layout.first(x), torch.stack([part[0] for part in parts]))
+    assert torch.equal(layout.last(x), torch.stack([part[-1] for part in parts]))
+
+
+@pytest.mark.parametrize("lengths", [[], [3, 0]])
+def test_empty_sequences_are_refused(lengths):
+    with pytest.raises(ValueError, match="no empty one"):
+        Layout(lengths)

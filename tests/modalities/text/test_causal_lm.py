@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from data.sample import Sample
+from data.seeds import generator
+from modalities.objective import Step
+from modalities.text.causal_lm import CausalLM, CausalText
+from modalities.text.encoder import TextEncoder
+
+
+def batch_of(prepare, texts):
+    samples = [Sample("s.tar", "k", {"txt": t.encode()}) for t in texts]
+    return prepare.collate([prepare(sample, generator(n), True) for n, sample in enumerate(samples)])
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+def test_loss_is_that_of_a_plain_loop_over_documents(tokenizer_path, vocab_size, positions):
+    torch.manual_seed(0)
+    encoder = TextEncoder(vocab_size, 16, 2, 4, causal=True, positions=positions)
+    objective, prepare = CausalLM(vocab_size), CausalText(tokenizer_path, 50)
+    with torch.no_grad():
+        objective.bias += torch.randn(vocab_size)
+    texts = ["a red circle", "the blue square above two small stars", "green", "one two"]
+    batch = batch_of(prepare, texts)
+    loss, sums = objective({"text": encoder}, batch, Step(), {})
+    expected, correct, terms = 0.0, 0, 0
+    for words in texts:
+        ids = [prepare.start, *prepare.tokenizer.encode(words), prepare.end]
+        for place in range(1, len(ids)):  # each prediction made anew from its own past alone
+            past = {"tokens": torch.tensor(ids[:place]), "layout": batch_of(prepare, [words])["text"]["layout"]}
+            past["layout"] = type(past["layout"])([place])
+            logits = encoder(past).tokens[-1] @ encoder.token_embedding.weight.T + objective.bias
+            expected -= float(logits.log_softmax(-1)[ids[place]])
+            correct += int(logits.argmax()) == ids[place]
+            terms += 1
+    assert objective.count(batch) == terms
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert int(sums["correct"]) == correct
+
+
+def test_it_wants_a_causal_encoder_of_its_vocabulary(vocab_size):
+    objective = CausalLM(vocab_size)
+    assert objective.accept({"text": TextEncoder(vocab_size, 16, 1, 4, causal=True)}) is None
+    assert "causal: true" in objective.accept({"text": TextEncoder(vocab_size, 16, 1, 4)})
+    assert "vocab_size" in objective.accept({"text": TextEncoder(vocab_size + 1, 16, 1, 4, causal=True)})

@@ -1,0 +1,114 @@
+import pytest
+import torch
+
+from data.errors import InputError
+from pretrain import config
+from pretrain.model import build_model, tokenizers
+
+SMALL = ["encoders.text.width=16", "encoders.text.depth=1", "encoders.text.heads=2"]
+
+
+@pytest.fixture
+def build(tokenizer_path):
+    def make(*overrides, experiment="mlm_tiny"):
+        given = [f"experiment={experiment}", f"data.tokenizer={tokenizer_path}", "data.vocab_size=300", *overrides]
+        return build_model(config.load(given))
+
+    return make
+
+
+def test_each_part_begins_the_same_whatever_else_is_trained(build):
+    alone, seeded = build(), build("seed=1")
+    together = build(experiment="grounded_tiny")
+    ours, theirs = alone.state_dict(), together.state_dict()
+    assert ours.keys() < theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not torch.equal(
+        ours["encoders.text.token_embedding.weight"], seeded.state_dict()["encoders.text.token_embedding.weight"]
+    )
+    without = build("~tasks.mlm", experiment="grounded_tiny").state_dict()
+    assert all(torch.equal(without[name], theirs[name]) for name in without)
+    assert not any(name.startswith("objectives.mlm") for name in without)
+
+
+def test_tasks_share_projections_and_tokenizers(build):
+    model = build(experiment="grounded_tiny")
+    assert [list(model.encoders[name].projections) for name in ("text", "image", "audio")] == [["128"]] * 3
+    assert list(tokenizers(model)) == ["text"]
+
+
+CONTRASTIVE = "tasks.clip.encoders"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "overrides", "message"),
+    [
+        (
+            "clip_tiny",
+            [f"{CONTRASTIVE}.a=text"],
+            "tasks.clip: side 'a' is prepared as image, but its encoder 'text' takes text",
+        ),
+        (
+            "clip_tiny",
+            [f"{CONTRASTIVE}.b=image"],
+            "tasks.clip: side 'b' is prepared as text, but its encoder 'image' takes image",
+        ),
+        ("clip_tiny", [f"{CONTRASTIVE}.a=imag"], "tasks.clip.encoders.a is 'imag'; did you mean 'image'?"),
+        ("clip_tiny", [f"~{CONTRASTIVE}.a"], "tasks.clip.encoders names the sides b; Contrastive has: a, b"),
+        ("clip_tiny", [f"+{CONTRASTIVE}.c=text"], "names the sides a, b, c"),
+        (
+            "clip_tiny",
+            ["tasks.clip.objective._target_=pretrain.optim.schedules.Constant"],
+            "unknown key 'tasks.clip.objective",
+        ),
+        (
+            "mlm_tiny",
+            ["+encoder@encoders.image=image_tiny", "tasks.mlm.encoders.text=image"],
+            "side 'text' takes a text encoder, but 'image' is an image encoder",
+        ),
+        (
+            "mlm_tiny",
+            ["tasks.mlm.objective.width=64"],
+            "tasks.mlm: the objective has width=64, its text encoder width=128",
+        ),
+        (
+            "mlm_tiny",
+            ["encoders.text.vocab_size=299"],
+            "has 300 entries, but encoders.text.vocab_size=299; set data.vocab_size=300",
+        ),
+        ("mlm_tiny", ["~tasks.mlm"], "tasks is empty"),
+        ("clm_tiny", ["encoders.text.causal=false"], "tasks.clm: causal-LM needs a causal text encoder"),
+        ("mlm_tiny", ["encoders.text={_target_: torch.nn.Linear, in_features: 2, out_features: 2}"], "encoders.text"),
+        (
+            "mlm_tiny",
+            [
+                "tasks.mlm.prepare={_target_: modalities.prepare.Sides, "
+                "a: {_target_: modalities.image.prepare.ImagePrepare, image_size: 8}}"
+            ],
+            "tasks.mlm.prepare",
+        ),
+        (
+            "clip_tiny",
+            ["tasks.clip.prepare={_target_: modalities.image.prepare.ImagePrepare, image_size: 48}"],
+            "tasks.clip.prepare",
+        ),
+        ("mlm_tiny", ["encoders.text.heads=3"], "encoders.text: heads=3 does not divide width=128"),
+        ("mlm_tiny", ["data.tokenizer=/none.json"], "tasks.mlm.prepare: tokenizer '/none.json' does not exist"),
+    ],
+)
+def test_what_does_not_fit_together_is_named(build, experiment, overrides, message):
+    with pytest.raises(InputError) as caught:
+        build(*overrides, experiment=experiment)
+    assert message.rstrip("?") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_encoder_cannot_have_two_tokenizers(build, tmp_path):
+    from modalities.text.tokenizer import train
+
+    train(["one two three"], 290).save(str(tmp_path / "other.json"))
+    model = build("+task@tasks.second=mlm", f"tasks.second.prepare.tokenizer={tmp_path / 'other.json'}")
+    with pytest.raises(
+        InputError, match=r"tasks\.second: encoder 'text' is fed by another task with another tokenizer"
+    ):
+        tokenizers(model)

@@ -1,0 +1,112 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from data.errors import InputError
+from pretrain.run import METRICS, QUARANTINE, SPEED, RunDirectory
+
+
+def test_rewind_drops_later_rows_and_a_torn_last_line(tmp_path):
+    run = RunDirectory(str(tmp_path / "run"))
+    for step in range(1, 7):
+        for file in (METRICS, SPEED, QUARANTINE, "ledger/rank-0.jsonl", "ledger/rank-1.jsonl"):
+            run.append(file, {"step": step, "value": step / 7})
+    with open(run.path / METRICS, "a") as file:
+        file.write('{"step": 7, "val')
+    assert [row["step"] for row in run.rows(METRICS)] == [1, 2, 3, 4, 5, 6]
+    before = (run.path / METRICS).read_bytes().splitlines(keepends=True)
+    run.rewind(4)
+    assert (run.path / METRICS).read_bytes() == b"".join(before[:4])
+    for file in (SPEED, QUARANTINE, "ledger/rank-0.jsonl", "ledger/rank-1.jsonl"):
+        assert [row["step"] for row in run.rows(file)] == [1, 2, 3, 4], file
+    run.append(METRICS, {"step": 5})  # goes to the file that is there now
+    assert [row["step"] for row in run.rows(METRICS)] == [1, 2, 3, 4, 5]
+    run.rewind(0)
+    assert list(run.rows(METRICS)) == []
+
+
+def test_a_torn_line_alone_is_dropped_even_if_it_is_json(tmp_path):
+    run = RunDirectory(str(tmp_path))
+    (run.path / METRICS).write_text('{"step": 1}\n{"step": 2}')
+    run.rewind(9)
+    assert (run.path / METRICS).read_text() == '{"step": 1}\n'
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path):
+    run = RunDirectory(str(tmp_path))
+    (run.path / METRICS).write_text('{"step": 1}\nnonsense\n{"step": 3}\n')
+    with pytest.raises(InputError, match=r"metrics.jsonl' holds a line that is no JSON: 'nonsense"):
+        run.rewind(3)
+
+
+def test_config_and_results_survive(tmp_path):
+    run = RunDirectory(str(tmp_path))
+    assert run.frozen_config() is None
+    assert run.results() is None
+    config = {"a": 1, "b": {"c": [1.5, None, "x: y"], "d": {}}, "e": "1e-3", "f": True, "g": "null"}
+    run.freeze_config(config, {"overrides": []})
+    run.write_results(3, {"m": {"value": 0.5, "chance": 0.1}})
+    assert RunDirectory(str(tmp_path), rank=1).frozen_config() == config
+    assert run.results() == {"step": 3, "metrics": {"m": {"value": 0.5, "chance": 0.1}}}
+    assert json.loads((tmp_path / "starts.jsonl").read_text()) == {"overrides": []}
+
+
+def holder(path, then):
+    program = f"""
+        import os, sys, time
+        from pretrain.run import RunDirectory
+        run = RunDirectory({str(path)!r})
+        {then}
+        print("locked", flush=True)
+        time.sleep(60)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() in ("locked\n", "child\n")
+    return process
+
+
+def test_lock_refuses_a_second_process_and_ends_with_the_first_and_not_with_its_workers(tmp_path):
+    # A forked child, like a loader's worker, outlives its parent for some seconds.
+    process = holder(
+        tmp_path,
+        "child = os.fork()\n        if child == 0: time.sleep(30); os._exit(0)\n"
+        "        (run.path / 'child').write_text(str(child))",
+    )
+    child = int((tmp_path / "child").read_text())
+    try:
+        with pytest.raises(InputError, match=rf"in use by process {process.pid} on .*; give another run_dir"):
+            RunDirectory(str(tmp_path))
+        RunDirectory(str(tmp_path), rank=1)  # of the same group: takes no lock
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        os.kill(child, 0)  # is alive still
+        RunDirectory(str(tmp_path))
+        assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} on ")
+    finally:
+        process.kill()
+        process.stdout.close()
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    for path in (str(file), str(file / "below"), "/proc/self/nope"):
+        with pytest.raises(InputError, match=f"run_dir '{path}' cannot be written: "):
+            RunDirectory(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_directory_is_named(tmp_path):
+    RunDirectory(str(tmp_path / "run"))
+    os.chmod(tmp_path / "run", 0o500)
+    try:
+        with pytest.raises(InputError, match="cannot be written"):
+            RunDirectory(str(tmp_path / "run"))
+    finally:
+        os.chmod(tmp_path / "run", 0o700)
