@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import secrets
 from pathlib import Path
 
@@ -31,5 +32,11 @@ def wandb_logger(directory: Path, project: str, mode: str) -> Logger:
 
 
 def tensorboard_logger(directory: Path) -> Logger:
-    """TensorBoard files in ``tensorboard/``."""
+    """TensorBoard files in ``tensorboard/``.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise InputError("the package tensorboard is not installed; pip install 'pretrain[tensorboard]'")
     return TensorBoardLogger(directory, name="tensorboard", version="")

@@ -53,7 +53,7 @@ class RunDirectory:
             raise InputError(f"run_dir '{given}' cannot be written: {error.strerror}") from None
         try:
             # The kernel lets go of it when the process ends, however it ends: nothing stale stays behind. Unlike
-            # flock's it is not inherited: the loader's workers, which outlive a killed parent for seconds, hold nothing.
+            # flock's it is not inherited: the loader's workers, which outlive a killed parent a while, hold nothing.
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.seek(0)

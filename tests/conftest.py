@@ -47,7 +47,7 @@ MEMBERS = {"txt": lambda n: sentence(n).encode(), "png": png, "wav": wav}
 
 @pytest.fixture
 def shards(tmp_path):
-    """Writes ``count`` samples with ``members`` as PREFIX-*.tar below tmp_path; those numbered in ``broken`` hold ``bad``."""
+    """Writes ``count`` samples as PREFIX-*.tar below tmp_path; those numbered in ``broken`` hold ``bad``."""
 
     def make(prefix="own", count=23, members=("txt",), max_bytes=20 * 1024, broken=(), bad=b"\xff\xfe broken", start=0):
         samples = (

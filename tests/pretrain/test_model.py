@@ -108,7 +108,5 @@ def test_one_encoder_cannot_have_two_tokenizers(build, tmp_path):
 
     train(["one two three"], 290).save(str(tmp_path / "other.json"))
     model = build("+task@tasks.second=mlm", f"tasks.second.prepare.tokenizer={tmp_path / 'other.json'}")
-    with pytest.raises(
-        InputError, match=r"tasks\.second: encoder 'text' is fed by another task with another tokenizer"
-    ):
+    with pytest.raises(InputError, match=r"tasks\.second: encoder 'text' is fed by another task with another"):
         tokenizers(model)
