@@ -213,6 +213,21 @@ def digest(content: Content) -> str:
     return total.hexdigest()
 
 
+def set_aside(path: Path) -> Path:
+    """Renames a damaged checkpoint to ``damaged-...``: it is not read again, and not lost as evidence."""
+    number, target = 1, path.with_name(f"damaged-{path.name}")
+    while target.exists():
+        number += 1
+        target = path.with_name(f"damaged-{path.name}-{number}")
+    os.rename(path, target)
+    return target
+
+
+def damaged(root: Path) -> list[Path]:
+    """What :func:`set_aside` has put aside below ``root``."""
+    return sorted(root.glob("damaged-*"))
+
+
 def prune(root: Path, keep: int) -> list[Path]:
     """Removes all but the newest ``keep`` checkpoints, never the last sound one; returns what was removed."""
     kept, keep, removed = 0, max(1, keep), []

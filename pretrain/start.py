@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from data.errors import InputError
 from pretrain import checkpoint, resume
 from pretrain.model import Model
-from pretrain.run import RunDirectory
+from pretrain.run import METRICS, RunDirectory
 
 log = logging.getLogger("pretrain")
 
@@ -59,19 +58,15 @@ def find_start(
     """
     allowed = config["allow_changes"]
     place, found = directory.path, None
-    damaged = 0
     for path, content in checkpoint.newest(directory.checkpoints):
         if isinstance(content, checkpoint.Damaged):
-            damaged += 1
             log.warning("checkpoint %s is damaged (%s); set aside", path.name, content)
             if directory.rank == 0:
-                os.rename(path, path.with_name(f"damaged-{path.name}"))
+                checkpoint.set_aside(path)
         else:
             found = content
-    if found is None and damaged:
-        raise InputError(
-            f"all checkpoints of '{directory.path}' are damaged (kept as damaged-*); give another run_dir to begin anew"
-        )
+    if found is None:
+        refuse_to_begin_anew(directory)
     frozen = directory.frozen_config()
     if found is None and config["resume"] != "auto":
         place = config["resume"]
@@ -84,6 +79,23 @@ def find_start(
         resume.check_data(found.state["data"], facts["data"], allowed)
         log.info("going on from step %d of %s", found.step, place)
     return found
+
+
+def refuse_to_begin_anew(directory: RunDirectory) -> None:
+    """Stops a run that has come further than its first checkpoint from starting over without a word.
+
+    Raises:
+        InputError: its checkpoints are damaged or gone.
+    """
+    frozen = directory.frozen_config()
+    reached = max((row["step"] for row in directory.rows(METRICS)), default=0)
+    # The row of a later step is written only after the checkpoint before it was published.
+    lost = frozen is not None and reached > frozen["checkpoint"]["every_n_steps"]
+    if checkpoint.damaged(directory.checkpoints) or lost:
+        raise InputError(
+            f"'{directory.path}' has come to step {reached}, but no sound checkpoint is left (damaged ones are kept as "
+            "damaged-*); put one back, or give another run_dir to begin anew"
+        )
 
 
 def restore(found: checkpoint.Content, model: Model, optimizer: torch.optim.Optimizer) -> None:

@@ -56,7 +56,7 @@ def start(arguments: Sequence[str], before: Callable[[], None] | None = None) ->
         code = main(list(arguments))
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the process ends here, and its end must not reach pytest
         import traceback
 
         traceback.print_exc()

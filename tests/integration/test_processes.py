@@ -36,7 +36,7 @@ def test_torchrun_equals_one_process_and_goes_on_alone(tmp_path: Path) -> None:
     assert torchrun
     two = ["-m", "pretrain", *EXACT, f"run_dir={tmp_path / 'two'}"]
     launch(
-        torchrun, "--nproc-per-node=2", "--master-port=0", *two, "trainer.devices=2", "max_steps=6", "schedule=constant"
+        torchrun, "--standalone", "--nproc-per-node=2", *two, "trainer.devices=2", "max_steps=6", "schedule=constant"
     )
     assert checkpoint.find(tmp_path / "two").step == 6
     assert run([*two[2:], "schedule=constant"]) == 0  # the rest on one device
@@ -54,7 +54,7 @@ def test_own_launcher_equals_torchrun(tmp_path: Path) -> None:
     launch(*pretrain, f"run_dir={tmp_path / 'own'}")
     torchrun = shutil.which("torchrun", path=os.path.dirname(sys.executable))
     assert torchrun
-    launch(torchrun, "--nproc-per-node=2", "--master-port=0", *pretrain[1:], f"run_dir={tmp_path / 'torchrun'}")
+    launch(torchrun, "--standalone", "--nproc-per-node=2", *pretrain[1:], f"run_dir={tmp_path / 'torchrun'}")
     digests = [checkpoint.digest(checkpoint.find(tmp_path / name)) for name in ("own", "torchrun")]
     assert digests[0] == digests[1]
 
