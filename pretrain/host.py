@@ -12,11 +12,13 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 def tune() -> None:
     """Applies them, unless the environment says otherwise.
 
-    Idle OpenMP threads sleep instead of spinning: on cores shared with loader workers, or with anything else, spinning
-    makes a step 10 to 50 times slower. Freed blocks up to 32 MiB (the most glibc allows) stay with the process, which
-    saves faulting in the pages of each step's temporaries anew.
+    An OpenMP thread without work spins a moment and then sleeps. The default is to spin for long, which makes a step 10
+    to 50 times slower as soon as loader workers or anything else need the core; not to spin at all costs a third of the
+    speed where nothing does. Freed blocks up to 32 MiB (the most glibc allows) stay with the process, which saves
+    faulting in the pages of each step's temporaries anew.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     if not any(name.startswith("MALLOC_") for name in os.environ):
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:  # glibc only

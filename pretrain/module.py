@@ -47,7 +47,10 @@ class TrainerStep(Step):
 
     def seed(self, micro: int) -> None:
         """See :class:`Step`."""
-        torch.manual_seed(derive(self.module.seed, "model", self.number, self.rank, self.task, micro))
+        seed = derive(self.module.seed, "model", self.number, self.rank, self.task, micro)
+        torch.default_generator.manual_seed(seed)
+        if self.module.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
 
 class Pretraining(pl.LightningModule):

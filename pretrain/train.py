@@ -119,7 +119,7 @@ def build_trainer(
     for quiet in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(quiet).setLevel(logging.ERROR)
     # Lightning advises on its own loader and on what it does not save; neither is used here.
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     return pl.Trainer(
         accelerator=options["accelerator"],

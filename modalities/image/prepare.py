@@ -82,7 +82,9 @@ class ImagePrepare:
             side = [self.image_size, self.image_size]
             pixels = transforms.center_crop(pixels, min(pixels.shape[1:]))  # type: ignore[arg-type]
             return {"pixels": transforms.resize(pixels, side, antialias=True).contiguous()}
-        torch.manual_seed(int(rng.integers(2**62)))  # torchvision draws from the global state alone
+        # torchvision draws from the global state alone. torch.manual_seed would note down the call stack for a GPU that
+        # has not been used yet, which costs more than the crop.
+        torch.default_generator.manual_seed(int(rng.integers(2**62)))
         pixels = self._crop(pixels)
         if self.flip and rng.random() < self.flip:
             pixels = transforms.horizontal_flip(pixels)
