@@ -76,6 +76,11 @@ def build_model(config: Mapping[str, Any]) -> Model:
         if name not in used:
             log.info("encoder '%s' is left out: no task uses it", name)
             continue
+        if "vocab_size" in node and node["vocab_size"] is None:
+            raise InputError(
+                f"encoders.{name}.vocab_size is not known, as there is no tokenizer '{config['tokenizer']}'; give "
+                "data.tokenizer=FILE ('pretrain shards pack ... --tokenizer 8000' makes one from own texts)"
+            )
         torch.manual_seed(derive(seed, "encoders", name))
         encoders[name] = make(node, f"encoders.{name}", roots)
         if not isinstance(encoders[name], Encoder):

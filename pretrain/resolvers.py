@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 def register() -> None:
     """Makes them known to OmegaConf."""
     OmegaConf.register_new_resolver("cache_dir", cache_dir, replace=True)
+    OmegaConf.register_new_resolver("below", below, replace=True)
     OmegaConf.register_new_resolver("vocab_size", vocab_size, replace=True)
     OmegaConf.register_new_resolver("python_version", python_version, replace=True)
 
@@ -26,6 +27,11 @@ def cache_dir() -> str:
 def python_version() -> str:
     """``3.11``."""
     return "{}.{}".format(*sys.version_info)
+
+
+def below(folder: str | None, name: str) -> str | None:
+    """``folder/name``; None where there is no folder."""
+    return None if folder is None else os.path.join(folder, name)
 
 
 def vocab_size(tokenizer: str | None) -> int | None:

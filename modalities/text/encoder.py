@@ -45,8 +45,6 @@ class TextEncoder(Encoder):
         super().__init__(width, pool)
         if positions not in POSITIONS:
             raise InputError(f"positions '{positions}' is unknown; choices: {', '.join(POSITIONS)}")
-        if not vocab_size:
-            raise InputError("vocab_size is not given and there is no tokenizer to take it from (data.tokenizer)")
         self.vocab_size = vocab_size
         self.causal = causal
         self.token_embedding = nn.Embedding(vocab_size, width)
