@@ -18,6 +18,8 @@ from modalities.text.masked_lm import MaskedLM, MaskedText
 from modalities.text.prepare import TextPrepare
 from pretrain.module import TrainerStep
 
+CPU = torch.device("cpu")
+
 
 def compute(kind, source, tokenizer_path, vocab_size, micro, step, rank=0, world_size=1):
     torch.manual_seed(0)
@@ -39,7 +41,7 @@ def on_rank(rank, world_size, store, out, *arguments):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
     trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
-    module = SimpleNamespace(trainer=trainer, manual_backward=lambda loss: loss.backward(), seed=0)
+    module = SimpleNamespace(trainer=trainer, manual_backward=lambda loss: loss.backward(), seed=0, device=CPU)
     torch.save(compute(*arguments, TrainerStep(module, 0, "t"), rank, world_size), f"{out}-{rank}")
     dist.destroy_process_group()
 
