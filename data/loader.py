@@ -10,12 +10,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from data.errors import InputError, SampleError
 from data.sample import Sample
@@ -73,6 +74,10 @@ class Unit:
     samples: list[tuple[str, str]]
     rejected: list[Rejected] = field(default_factory=list)
     failure: str | None = None
+
+    def pin_memory(self) -> Unit:
+        """Called by torch's loader, which does not look into objects: the same unit, its tensors in pinned memory."""
+        return replace(self, batch=pin_memory(self.batch))
 
 
 @dataclass
@@ -149,13 +154,13 @@ class StepLoader:
             if task.batch_size < 1 or task.batch_size % world_size:
                 fitting = [n for n in range(1, task.batch_size + 1) if task.batch_size % n == 0][:12]
                 raise InputError(
-                    f"tasks.{name}.batch_size={task.batch_size} cannot be dealt evenly to {world_size} devices; "
+                    f"batch_size={task.batch_size} of task '{name}' cannot be dealt evenly to {world_size} devices; "
                     f"numbers of devices that divide it: {', '.join(map(str, fitting)) or 'none'}"
                 )
             if task.micro_batch_size is not None and task.micro_batch_size < 1:
-                raise InputError(f"tasks.{name}.micro_batch_size={task.micro_batch_size} is not 1 or more, or null")
+                raise InputError(f"micro_batch_size={task.micro_batch_size} of task '{name}' is not 1 or more, or null")
         if workers < 0:
-            raise InputError(f"loader.workers={workers} is not 0 or more")
+            raise InputError(f"workers={workers} is not 0 or more")
         self.units = _Units(tasks, start, stop, rank, world_size)
         self.workers, self.prefetch, self.pin_memory = workers, prefetch, pin_memory
 

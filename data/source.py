@@ -26,17 +26,26 @@ class Source:
         pattern: paths, globs, brace expressions, ``::`` joins or a folder; see :func:`data.pattern.expand`.
 
     Raises:
-        InputError: nothing matches, or a shard is empty or cannot be read.
+        InputError: nothing matches, or a shard is empty, breaks off or cannot be read.
     """
 
     def __init__(self, name: str, pattern: str | Sequence[str]) -> None:
         self.name = name
         self.pattern = pattern
-        self.shards = [index.load(path) for path in expand(pattern if isinstance(pattern, str) else list(pattern))]
+        try:
+            paths = expand(pattern if isinstance(pattern, str) else list(pattern))
+        except InputError as error:
+            raise InputError(f"source '{name}': {error}") from None
+        self.shards = [index.load(path) for path in paths]
         for shard in self.shards:
             if len(shard) == 0:
                 raise InputError(
                     f"source '{name}': shard '{shard.path}' is empty" + (f" ({shard.damage})" * bool(shard.damage))
+                )
+            if shard.damage:  # to go on with what is left would be to train on less data than was named
+                raise InputError(
+                    f"source '{name}': shard '{shard.path}' is damaged ({shard.damage}); {len(shard)} of its samples "
+                    "are still readable; repair it or leave it out ('pretrain shards check' says which are whole)"
                 )
         self._ends = np.cumsum([len(shard) for shard in self.shards])
         self._files: OrderedDict[int, int] = OrderedDict()

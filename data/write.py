@@ -82,7 +82,14 @@ class Shard:
         self._tar = webdataset.TarWriter(self._stream, mtime=0, user="", group="", encoder=False)
 
     def add(self, key: str, members: Members) -> None:
-        """Writes one sample."""
+        """Writes one sample.
+
+        Raises:
+            ValueError: a key without a base name or with a dot in it, which readers would take for another key.
+        """
+        base = key.rpartition("/")[2]
+        if not base or "." in base:
+            raise ValueError(f"key '{key}' must have a base name without dots: a sample's key ends at the first one")
         self._tar.write({"__key__": key, **members})
         self.tar_bytes += tar_bytes(members)
 

@@ -26,11 +26,13 @@ MAX_LOGIT_SCALE = math.log(100.0)
 def info_nce(a: Tensor, b: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """(N, E) unit rows of both sides -> summed symmetric cross-entropy, and how often the right pair came first.
 
-    Eq. in CLIP, figure 3: half the cross-entropy of a's rows and half of b's.
+    Eq. in CLIP, figure 3: half the cross-entropy of a's rows and half of b's. Computed in the precision of the rows,
+    also under autocast: eight bits of mantissa cannot tell the logits of a good model apart.
     """
-    logits = scale * a @ b.T
     right = torch.arange(len(a), device=a.device)
-    loss = (F.cross_entropy(logits, right, reduction="sum") + F.cross_entropy(logits.T, right, reduction="sum")) / 2
+    with torch.autocast(a.device.type, enabled=False):
+        logits = scale * a @ b.T
+        loss = (F.cross_entropy(logits, right, reduction="sum") + F.cross_entropy(logits.T, right, reduction="sum")) / 2
     hits = ((logits.argmax(0) == right).sum() + (logits.argmax(1) == right).sum()) / 2
     return loss, hits.detach()
 
@@ -62,7 +64,7 @@ class Contrastive(Objective):
         return int(batch["size"])
 
     def embed(self, encoders: Encoders, batch: Batch) -> Tensor:
-        """(2, n, E) unit vectors of both sides."""
+        """(2, n, E) float32 unit vectors of both sides."""
         sides = (F.normalize(encoders[side].embed(batch[side], self.embed_dim).float(), dim=-1) for side in ("a", "b"))
         return torch.stack(list(sides))
 
@@ -94,7 +96,7 @@ class Contrastive(Objective):
         row_grads, scale_grad = torch.autograd.grad(loss * (weight / total), (everyone, self.logit_scale))
         # Every process computes the same whole matrix, and gradients are summed over processes.
         step.backward(self.logit_scale * (scale_grad / step.world_size))
-        begin = int(step.all_gather(torch.tensor([sum(sizes)], device=own.device))[: step.rank].sum())
+        begin = step.rank * sum(sizes)
         for micro, (batch, size) in enumerate(zip(batches, sizes, strict=True)):
             step.seed(micro)
             again = self.embed(encoders, batch).transpose(0, 1)
@@ -120,7 +122,8 @@ def recall(a: Tensor, b: Tensor, name_a: str, name_b: str, k: int = 1) -> dict[s
     A tie does not count as found: a collapsed encoder, to which all pairs look alike, scores 0; so does one that
     gives NaN.
     """
-    similarity = a @ b.T
+    with torch.autocast(a.device.type, enabled=False):  # rounding would make ties
+        similarity = a @ b.T
     right = similarity.diagonal()
     ahead_b = (~(similarity < right[:, None])).sum(1) - 1
     ahead_a = (~(similarity < right[None])).sum(0) - 1

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_INDEXES = ("offsets", "sequence", "position")
+
 
 class Layout:
     """Lengths of B sequences laid end to end in T = sum(lengths) rows.
 
-    The lengths stay on the host, so that nothing inside a step waits for the device to learn a shape; the index
-    tensors derived from them follow :meth:`to`.
+    The lengths stay on the host, so that nothing inside a step waits for the device to learn a shape. The index tensors
+    derived from them are made on first use and follow :meth:`to`; :meth:`pin_memory` makes them beforehand.
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu") -> None:
@@ -61,9 +63,23 @@ class Layout:
         """(T,) int64: the place of a row inside its sequence."""
         return self._tensor(np.arange(self.total) - np.repeat(self._bounds[:-1], self.lengths))
 
-    def to(self, device: torch.device | str, non_blocking: bool = True) -> Layout:
+    def pin_memory(self) -> Layout:
+        """The same layout with its tensors in pinned memory, from where :meth:`to` copies without waiting."""
+        return self._with({name: getattr(self, name).pin_memory() for name in _INDEXES}, self.device)
+
+    def to(self, device: torch.device | str) -> Layout:
         """The same layout with its tensors on ``device``."""
-        return self if torch.device(device) == self.device else Layout(self.lengths, device)
+        device = torch.device(device)
+        if device == self.device:
+            return self
+        away = self.device.type == "cpu"  # only copies from the host are in order with what then uses them
+        made = {name: value.to(device, non_blocking=away) for name, value in vars(self).items() if name in _INDEXES}
+        return self._with(made, device)
+
+    def _with(self, tensors: dict[str, Tensor], device: torch.device) -> Layout:
+        other = Layout(self.lengths, device)
+        vars(other).update(tensors)  # where cached_property looks
+        return other
 
     def mean(self, x: Tensor) -> Tensor:
         """(T, D) -> (B, D): the mean of each sequence's rows."""

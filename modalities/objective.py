@@ -2,7 +2,7 @@
 
 A step's loss is normalised over the *whole* global batch: each micro-batch adds ``sum of its terms / number of terms
 in the global batch``, and gradients are summed over micro-batches and ranks. So neither accumulation nor the number of
-devices changes them (DESIGN invariant 3).
+devices changes them (docs/architecture.md, invariant 3).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Step:
         return x
 
     def all_gather(self, x: Tensor) -> Tensor:
-        """(n, ...) -> (N, ...): the rows of all processes in rank order, without gradient; n may differ."""
+        """(n, ...) -> (N, ...): the rows of all processes in rank order, without gradient; n is the same in all."""
         return x
 
     def seed(self, micro: int) -> None:
@@ -110,7 +110,8 @@ class Objective(nn.Module):
         return self.summary({**sums, "count": totals["count"]})
 
     def _totals(self, encoders: Encoders, batches: Sequence[Batch], step: Step, device: torch.device) -> Sums:
-        count = torch.tensor(float(sum(map(self.count, batches))), dtype=torch.float64, device=device)
+        # Filled on the device: a tensor made of a host value would be copied there, and the host would wait.
+        count = torch.full((), float(sum(map(self.count, batches))), dtype=torch.float64, device=device)
         totals: Sums = {"count": step.all_sum(count)}
         if len(batches) * step.world_size > 1:
             found: Sums = {}

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ def publish(root: Path, content: Content) -> Path:
     """
     final = root / directory_name(content.step)
     if final.exists():
+        _point(root, final.name)
         return final
     root.mkdir(parents=True, exist_ok=True)
     partial = root / f".{final.name}.part"
@@ -115,6 +116,14 @@ def _flush(path: Path) -> None:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def step_of(path: Path) -> int:
+    """The step in a checkpoint folder's name."""
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        raise ValueError(f"'{path}' is not named like a checkpoint")
+    return int(match.group(1))
 
 
 def published(root: Path) -> list[Path]:
@@ -228,13 +237,17 @@ def damaged(root: Path) -> list[Path]:
     return sorted(root.glob("damaged-*"))
 
 
-def prune(root: Path, keep: int) -> list[Path]:
-    """Removes all but the newest ``keep`` checkpoints, never the last sound one; returns what was removed."""
+def prune(root: Path, keep: int, known_sound: Collection[str] = ()) -> list[Path]:
+    """Removes all but the newest ``keep`` sound checkpoints; returns what was removed.
+
+    Those named in ``known_sound``, which this process has written itself, are not read again.
+    """
     kept, keep, removed = 0, max(1, keep), []
     for path in published(root):
         if kept < keep:
             try:
-                verify(path)
+                if path.name not in known_sound:
+                    verify(path)
                 kept += 1
             except Damaged:
                 pass  # neither counted nor removed: it is evidence
@@ -249,11 +262,14 @@ def prune(root: Path, keep: int) -> list[Path]:
 
 
 def sweep(root: Path) -> None:
-    """Removes what a killed process left half-written or half-removed."""
+    """Removes what a killed process left half-written or half-removed, and points to the newest checkpoint."""
     if root.is_dir():
         for path in root.iterdir():
             if path.name.startswith(".") and path.name.endswith((".part", ".old")):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+        found = published(root)
+        if found:
+            _point(root, found[0].name)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:

@@ -91,7 +91,27 @@ def load(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, A
     except OmegaConfBaseException as error:
         raise InputError(_one_line(error)) from None
     assert isinstance(resolved, dict)
+    _check_values(resolved, RunConfig, "")
     return {str(key): value for key, value in resolved.items()}
+
+
+def _check_values(node: Mapping[Any, Any], schema: type, where: str) -> None:
+    """Refuses values outside what the schema's fields allow."""
+    hints = typing.get_type_hints(schema)
+    for entry in fields(schema):
+        value, place = node[entry.name], f"{where}{entry.name}"
+        if "least" in entry.metadata and value is not None and not value >= entry.metadata["least"]:
+            raise InputError(f"{place}={value} is too small; it must be at least {entry.metadata['least']}")
+        if "above" in entry.metadata and value is not None and not value > entry.metadata["above"]:
+            raise InputError(f"{place}={value} must be above {entry.metadata['above']}, or null")
+        if "choices" in entry.metadata and value not in entry.metadata["choices"]:
+            raise InputError(f"{place} '{value}' is not there; {choices(value, entry.metadata['choices'])}")
+        hint = hints[entry.name]
+        if is_dataclass(hint):
+            _check_values(value, typing.cast(type, hint), f"{place}.")
+        elif typing.get_origin(hint) is dict and is_dataclass(typing.get_args(hint)[1]):
+            for name, inner in value.items():
+                _check_values(inner, typing.get_args(hint)[1], f"{place}.{name}.")
 
 
 def _check_keys(node: Any, schema: type, where: str) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytorch_lightning as pl
+
 from data.errors import InputError
 from data.loader import StepLoader, TaskData
 from data.stream import Stream
 from pretrain.model import Model
+from pretrain.module import Pretraining
 
 
 def open_streams(config: Mapping[str, Any], model: Model) -> dict[str, Stream]:
@@ -27,21 +30,38 @@ def open_streams(config: Mapping[str, Any], model: Model) -> dict[str, Stream]:
     return streams
 
 
-def build_loader(
-    config: Mapping[str, Any],
-    model: Model,
-    streams: Mapping[str, Stream],
-    start: tuple[int, Mapping[str, int]],
-    rank: int,
-    world_size: int,
-    pin_memory: bool,
-) -> StepLoader:
-    """The steps from ``start`` (step, task -> position) to ``max_steps``, this rank's share of each."""
-    step, positions = start
-    tasks = {
-        name: TaskData(
-            streams[name], model.tasks[name].prepare, spec["batch_size"], spec["micro_batch_size"], positions[name]
+class Feed(pl.LightningDataModule):
+    """Makes the loader when the run knows where it goes on: the steps from there to ``max_steps``, this rank's share.
+
+    Args:
+        config: of the run, resolved.
+        streams: task -> its stream.
+        module: knows where the run goes on.
+    """
+
+    def __init__(self, config: Mapping[str, Any], streams: Mapping[str, Stream], module: Pretraining) -> None:
+        super().__init__()
+        self.config, self.streams, self.module = config, streams, module
+
+    def train_dataloader(self) -> StepLoader:
+        """The loader."""
+        trainer, start = self.module.trainer, self.module.start
+        tasks = {
+            name: TaskData(
+                self.streams[name],
+                self.module.model.tasks[name].prepare,
+                spec["batch_size"],
+                spec["micro_batch_size"],
+                start.positions[name],
+            )
+            for name, spec in self.config["tasks"].items()
+        }
+        return StepLoader(
+            tasks,
+            start.step,
+            self.config["max_steps"],
+            trainer.global_rank,
+            trainer.world_size,
+            **self.config["loader"],
+            pin_memory=self.module.device.type == "cuda",
         )
-        for name, spec in config["tasks"].items()
-    }
-    return StepLoader(tasks, step, config["max_steps"], rank, world_size, **config["loader"], pin_memory=pin_memory)

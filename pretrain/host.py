@@ -9,6 +9,11 @@ import os
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def tune() -> None:
     """Applies them, unless the environment says otherwise.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from data.errors import InputError
 from data.stream import Stream
+from pretrain import checkpoint
 from pretrain.run import METRICS, RunDirectory
 
 Row = dict[str, Any]
@@ -42,20 +43,25 @@ def recorded(directory: RunDirectory, first: int, last: int) -> Iterator[Row]:
 
 
 def computed(directory: RunDirectory, first: int, last: int) -> Iterator[Row]:
-    """The same from the run's config: what stands at each position, before any sample was replaced."""
+    """The same from the run's config and its starts: what stands at each position, before any sample was replaced."""
     config = directory.frozen_config()
     assert config is not None
     done = max((row["step"] for row in directory.rows(METRICS)), default=0)
+    newest = checkpoint.published(directory.checkpoints)
+    done = max(done, checkpoint.step_of(newest[0]) if newest else 0)
     streams = {name: Stream(name, spec["source"], config["seed"]) for name, spec in config["tasks"].items()}
+    starts = list(directory.rows("starts.jsonl"))
     for step in range(max(1, first), min(last, done) + 1):
-        for name, stream in streams.items():
-            size = config["tasks"][name]["batch_size"]
-            places = stream.locate(np.arange((step - 1) * size, step * size))
-            yield {"step": step, "task": name, "samples": [list(stream.identity(place)) for place in places]}
+        start = next(s for s in reversed(starts) if s["step"] < step)  # a later start went over the steps after it
+        for name, size in start["batch_sizes"].items():
+            if name in streams:
+                position = start["positions"][name] + (step - 1 - start["step"]) * size
+                places = streams[name].locate(np.arange(position, position + size))
+                yield {"step": step, "task": name, "samples": [list(streams[name].identity(p)) for p in places]}
 
 
 def print_ledger(run: Path, steps: str) -> None:
-    """One line of JSON for each task of each step.
+    """One line of JSON for each task of each step: as recorded, and where nothing was recorded, as computed.
 
     Raises:
         InputError: ``run`` is no run directory.
@@ -64,6 +70,6 @@ def print_ledger(run: Path, steps: str) -> None:
     directory = RunDirectory(str(run), rank=-1)
     if directory.frozen_config() is None:
         raise InputError(f"'{run}' is not a run directory (it has no config.yaml)")
-    rows = recorded(directory, first, last) if directory.ledgers() else computed(directory, first, last)
-    for row in rows:
-        print(json.dumps(row))
+    known = {(row["step"], row["task"]): row for row in recorded(directory, first, last)}
+    for row in computed(directory, first, last):
+        print(json.dumps(known.get((row["step"], row["task"]), row)))

@@ -14,6 +14,7 @@ from data.loader import StepBatch
 from data.seeds import derive
 from modalities.objective import Step
 from pretrain.model import Model
+from pretrain.start import Start
 
 
 class TrainerStep(Step):
@@ -64,6 +65,7 @@ class Pretraining(pl.LightningModule):
         gradient_clip_norm: largest global norm of the gradient, None for no limit.
 
     Attributes:
+        start: where this process began.
         steps_done: optimizer updates so far, over all processes that worked on the run.
         last: metrics of the last step, task -> name -> scalar tensor, and ``gradient_norm`` and ``lr`` under "".
         held_out: metrics measured after the last step, empty where none was due.
@@ -86,6 +88,7 @@ class Pretraining(pl.LightningModule):
         self.seed = seed
         self.gradient_clip_norm = gradient_clip_norm
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.start = Start(0, {})
         self.steps_done = 0
         self.last: dict[str, dict[str, Tensor]] = {}
         self.held_out: dict[str, float] = {}

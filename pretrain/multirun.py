@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -56,8 +57,22 @@ def multirun(overrides: Sequence[str], config_dir: str | None) -> int:
             f"run_dir='{run_dir}'",
         ]
         command += ["--config-dir", config_dir] if config_dir else []
-        code = subprocess.run(command, check=False).returncode
+        code = _run(command)
         if code == 143:
             return code  # a signal stops the sweep, not one of its runs alone
         worst = max(worst, code if code >= 0 else 1)
     return worst
+
+
+def _run(command: list[str]) -> int:
+    """Runs one of the sweep's runs; a signal is passed on, and the run is given the time to save."""
+    with subprocess.Popen(command) as run:
+        former = {
+            n: signal.signal(n, lambda number, frame: run.send_signal(number)) for n in (signal.SIGTERM, signal.SIGUSR1)
+        }
+        former[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the run as well
+        try:
+            return run.wait()
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)

@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from data.errors import InputError
 
 
-def global_rank() -> int:
-    """This process's rank, from the launcher's environment."""
-    if "SLURM_PROCID" in os.environ and "SLURM_STEP_ID" in os.environ and "RANK" not in os.environ:
-        return int(os.environ["SLURM_PROCID"]) if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 else 0
-    if "RANK" in os.environ:
-        return int(os.environ["RANK"])
-    return int(os.environ.get("NODE_RANK", "0")) * 10_000 + int(os.environ.get("LOCAL_RANK", "0"))
+@dataclass(frozen=True)
+class Process:
+    """One of the processes that work on a run together.
+
+    Attributes:
+        rank: its number, 0 for the one that writes what is common.
+        world_size: how many there are.
+        launcher: ``torchrun``, ``srun``, or ``own`` where this framework starts the others itself.
+    """
+
+    rank: int
+    world_size: int
+    launcher: str
+
+
+def this_process(devices: int, num_nodes: int, environment: Mapping[str, str] = os.environ) -> Process:
+    """What the launcher's environment says, which must agree with the config.
+
+    Raises:
+        InputError: the launcher started another number of processes than ``devices`` x ``num_nodes``.
+    """
+    wanted = devices * num_nodes
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        # First, as torchrun may itself run inside a Slurm allocation.
+        process = Process(int(environment["RANK"]), int(environment["WORLD_SIZE"]), "torchrun")
+    elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        process = Process(int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"]), "srun")
+    else:
+        rank = int(environment.get("NODE_RANK", "0")) * devices + int(environment.get("LOCAL_RANK", "0"))
+        process = Process(rank, wanted, "own")
+    if process.world_size != wanted:
+        raise InputError(
+            f"{process.launcher} started {process.world_size} processes, but trainer.devices={devices} x "
+            f"trainer.num_nodes={num_nodes} is {wanted}; make them agree"
+        )
+    return process

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from data.demo.version import VERSION
+
 
 def register() -> None:
     """Makes them known to OmegaConf."""
@@ -16,6 +18,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("below", below, replace=True)
     OmegaConf.register_new_resolver("vocab_size", vocab_size, replace=True)
     OmegaConf.register_new_resolver("python_version", python_version, replace=True)
+    OmegaConf.register_new_resolver("demo_version", demo_version, replace=True)
 
 
 def cache_dir() -> str:
@@ -27,6 +30,11 @@ def cache_dir() -> str:
 def python_version() -> str:
     """``3.11``."""
     return "{}.{}".format(*sys.version_info)
+
+
+def demo_version() -> str:
+    """Version of the embedded data set: ``demo-v1``."""
+    return VERSION
 
 
 def below(folder: str | None, name: str) -> str | None:

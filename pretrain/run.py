@@ -78,7 +78,7 @@ class RunDirectory:
     def append(self, file: str, row: Mapping[str, Any]) -> None:
         """Adds a line of JSON to ``file``; it survives the end of this process."""
         if file not in self._files:
-            (self.path / file).parent.mkdir(exist_ok=True)
+            (self.path / file).parent.mkdir(parents=True, exist_ok=True)
             self._files[file] = open(self.path / file, "a")  # noqa: SIM115 - kept open for the length of the run
         self._files[file].write(json.dumps(row) + "\n")
         self._files[file].flush()
@@ -92,7 +92,7 @@ class RunDirectory:
         """Drops rows of steps after ``step`` and a last line that was cut short."""
         while self._files:
             self._files.popitem()[1].close()
-        for path in [self.path / METRICS, self.path / SPEED, self.path / QUARANTINE, *self.ledgers()]:
+        for path in [self.path / METRICS, self.path / SPEED, *self.quarantines(), *self.ledgers()]:
             if not path.exists():
                 continue
             kept = [line for line, row in _lines(path) if row["step"] <= step]
@@ -102,6 +102,13 @@ class RunDirectory:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
+        results = self.results()
+        if results is not None and results["step"] > step:
+            (self.path / RESULTS).unlink()
+
+    def quarantines(self) -> list[Path]:
+        """The files of unusable samples, one a rank."""
+        return sorted(self.path.glob(f"{Path(QUARANTINE).stem}*.jsonl"))
 
     def ledgers(self) -> list[Path]:
         """The ledger files, one a rank."""
@@ -138,7 +145,10 @@ class RunDirectory:
 
     def _write(self, name: str, text: str) -> None:
         partial = self.path / f".{name}.part"
-        partial.write_text(text)
+        with open(partial, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, self.path / name)
 
 

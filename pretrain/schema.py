@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
+
+
+def at_least(least: float, default: Any = MISSING) -> Any:
+    """A number that may not be smaller; it must be given where there is no default."""
+    return field(default=default, metadata={"least": least})
+
+
+def one_of(*choices: str) -> Any:
+    """A word that must be given and be one of ``choices``."""
+    return field(default=MISSING, metadata={"choices": choices})
 
 
 @dataclass
@@ -16,11 +26,11 @@ class TaskConfig:
     """Pattern, list of patterns, or mapping name -> {pattern, weight}."""
     heldout: Any = None
     """The same for held-out data; null evaluates nothing."""
-    batch_size: int = MISSING
+    batch_size: int = at_least(1)
     """Global batch: samples of a step on all devices together."""
-    micro_batch_size: int | None = None
+    micro_batch_size: int | None = at_least(1, None)
     """Most samples a device computes at once; null for its whole share. Changes memory, not results."""
-    weight: float = MISSING
+    weight: float = at_least(0)
     """Factor of the task's loss."""
     encoders: dict[str, str] = MISSING
     """Side of the objective -> name under ``encoders``."""
@@ -35,47 +45,47 @@ class TrainerConfig:
     """Where and how it is computed; nothing here changes which samples are seen."""
 
     accelerator: str = MISSING
-    devices: int = MISSING
-    num_nodes: int = MISSING
-    strategy: str = MISSING
-    precision: str = MISSING
-    threads: int | None = MISSING
+    devices: int = at_least(1)
+    num_nodes: int = at_least(1)
+    strategy: str = one_of("auto", "ddp")
+    precision: str = one_of("32-true", "bf16-mixed", "bf16-true", "64-true")
+    threads: int | None = at_least(1)
     """CPU threads of a process; null for the cores it may use. Another number gives other roundings."""
     deterministic: bool = MISSING
-    timeout_s: int = MISSING
+    timeout_s: int = at_least(1)
 
 
 @dataclass
 class LoaderConfig:
     """Worker processes that prepare samples."""
 
-    workers: int = MISSING
-    prefetch: int = MISSING
+    workers: int = at_least(0)
+    prefetch: int = at_least(1)
 
 
 @dataclass
 class CheckpointConfig:
     """When checkpoints are published and how many are kept."""
 
-    every_n_steps: int = MISSING
-    keep_last: int = MISSING
+    every_n_steps: int = at_least(1)
+    keep_last: int = at_least(1)
 
 
 @dataclass
 class EvaluateConfig:
     """Held-out measurements during the run and at its end."""
 
-    every_n_steps: int = MISSING
-    samples: int = MISSING
-    batch_size: int = MISSING
+    every_n_steps: int = at_least(1)
+    samples: int = at_least(1)
+    batch_size: int = at_least(1)
 
 
 @dataclass
 class QuarantineConfig:
     """How many unusable samples a run survives."""
 
-    max_share: float = MISSING
-    min_count: int = MISSING
+    max_share: float = at_least(0)
+    min_count: int = at_least(0)
 
 
 @dataclass
@@ -85,8 +95,10 @@ class RunConfig:
     name: str = MISSING
     run_dir: str = MISSING
     seed: int = MISSING
-    max_steps: int = MISSING
-    micro_batch_size: int | None = None
+    max_steps: int = at_least(1)
+    embed_dim: int = at_least(1)
+    """Size of the joint space that contrastive tasks and evaluators share."""
+    micro_batch_size: int | None = at_least(1, None)
     resume: str = MISSING
     init_from: str | None = None
     allow_changes: list[str] = MISSING
@@ -99,11 +111,11 @@ class RunConfig:
     evaluators: dict[str, Any] = MISSING
     optimizer: Any = MISSING
     schedule: Any = MISSING
-    gradient_clip_norm: float | None = MISSING
+    gradient_clip_norm: float | None = field(default=MISSING, metadata={"above": 0})
     trainer: TrainerConfig = MISSING
     loader: LoaderConfig = MISSING
     checkpoint: CheckpointConfig = MISSING
     evaluate: EvaluateConfig = MISSING
     quarantine: QuarantineConfig = MISSING
     logger: dict[str, Any] = MISSING
-    log_every_n_steps: int = MISSING
+    log_every_n_steps: int = at_least(1)

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from data.errors import InputError
+from data.stream import Stream
 from pretrain import checkpoint, resume
-from pretrain.model import Model
+from pretrain.model import Model, tokenizers
 from pretrain.run import METRICS, RunDirectory
 
 log = logging.getLogger("pretrain")
+
+
+@dataclass
+class Start:
+    """Where a run goes on.
+
+    Attributes:
+        step: optimizer updates done.
+        positions: task -> samples consumed.
+    """
+
+    step: int
+    positions: dict[str, int]
 
 
 def begin(
@@ -22,30 +37,39 @@ def begin(
     facts: Mapping[str, Any],
     model: Model,
     optimizer: torch.optim.Optimizer,
-) -> tuple[int, dict[str, int]]:
-    """Puts model and optimizer where the run goes on; returns the steps done and each task's position.
+) -> Start:
+    """Puts model and optimizer where the run goes on, and its files with them. Rank 0 does it for all.
 
     Args:
         config: of the run, resolved.
         directory: of the run.
-        facts: digests of shard lists (``data``) and tokenizers, as they are now.
+        facts: what a checkpoint says beside its tensors, as it is now; see :func:`facts_of`.
         model: as initialised; changed in place.
         optimizer: of the model; changed in place.
 
     Raises:
         InputError: see :func:`find_start`, :func:`restore` and :func:`initialise_from`.
     """
-    if directory.rank == 0:
-        checkpoint.sweep(directory.checkpoints)
+    checkpoint.sweep(directory.checkpoints)
     found = find_start(config, directory, facts)
-    positions = dict.fromkeys(config["tasks"], 0)
+    start = Start(0, dict.fromkeys(config["tasks"], 0))
     if found is not None:
         restore(found, model, optimizer)
-        positions |= {task: p for task, p in found.state["positions"].items() if task in positions}
-        return found.step, positions
-    if config["init_from"] is not None:
+        start.step = found.step
+        start.positions |= {task: p for task, p in found.state["positions"].items() if task in start.positions}
+    elif config["init_from"] is not None:
         initialise_from(config["init_from"], model, facts["tokenizers"], config["allow_changes"])
-    return 0, positions
+    directory.rewind(start.step)
+    return start
+
+
+def facts_of(config: Mapping[str, Any], model: Model, streams: Mapping[str, Stream]) -> dict[str, Any]:
+    """What decides whether a checkpoint fits: the config of model and data order, digests of shards and tokenizers."""
+    return {
+        "config": {key: config[key] for key in ("seed", "encoders", "tasks")},
+        "data": {name: digest for stream in streams.values() for name, digest in stream.fingerprint().items()},
+        "tokenizers": tokenizers(model),
+    }
 
 
 def find_start(
@@ -67,14 +91,15 @@ def find_start(
             found = content
     if found is None:
         refuse_to_begin_anew(directory)
-    frozen = directory.frozen_config()
+    frozen = directory.frozen_config() or {}
     if found is None and config["resume"] != "auto":
-        place = config["resume"]
+        place, frozen = config["resume"], {}
         found = checkpoint.find(place)
-    elif found is not None and frozen is not None:
-        for line in resume.check_config(frozen, config, allowed):
-            log.info(line)
     if found is not None:
+        # The checkpoint's own word counts; the frozen config adds the keys that change neither model nor order.
+        old = frozen | found.state["config"]
+        for line in resume.check_config(old, {key: config[key] for key in old if key in config}, allowed):
+            log.info(line)
         resume.check_tokenizers(str(place), found.state["tokenizers"], facts["tokenizers"], allowed)
         resume.check_data(found.state["data"], facts["data"], allowed)
         log.info("going on from step %d of %s", found.step, place)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
+from lightning_fabric.plugins import ClusterEnvironment
+from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
-
-from data.errors import InputError, choices
-
-NAMES = ("auto", "ddp")
 
 
 class ReplicatedStrategy(DDPStrategy):
@@ -24,15 +21,13 @@ class ReplicatedStrategy(DDPStrategy):
         """Leaves the model as it is; processes build equal models from the same seed."""
 
 
-def strategy_of(name: str, world_size: int, timeout_s: int) -> Strategy | str:
-    """The Lightning strategy for ``trainer.strategy``.
+def strategy_of(world_size: int, timeout_s: int) -> Strategy | str:
+    """Lightning's strategy: one device, or replicas that give up after waiting ``timeout_s`` for one another."""
+    return "auto" if world_size == 1 else ReplicatedStrategy(timeout=timedelta(seconds=timeout_s))
 
-    Raises:
-        InputError: unknown name.
-    """
-    if name not in NAMES:
-        raise InputError(f"trainer.strategy '{name}' is not there; {choices(name, NAMES)}")
-    if name == "auto" and world_size == 1:
-        return "auto"
-    options: dict[str, Any] = {"timeout": timedelta(seconds=timeout_s)}
-    return ReplicatedStrategy(**options)
+
+def environment_of(launcher: str) -> ClusterEnvironment:
+    """How processes find one another; named, not guessed, as Slurm's variables are also set where srun is not used."""
+    if launcher == "srun":
+        return SLURMEnvironment(auto_requeue=False)
+    return TorchElasticEnvironment() if launcher == "torchrun" else LightningEnvironment()

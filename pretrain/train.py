@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from data.errors import InputError
+from data.errors import InputError, choices
 from pretrain.build import make
+from pretrain.callbacks.beginning import Beginning
 from pretrain.callbacks.checkpointing import Checkpointing
 from pretrain.callbacks.evaluation import Evaluation, table
 from pretrain.callbacks.metrics import Metrics
@@ -21,14 +20,14 @@ from pretrain.callbacks.progress import ProgressReport
 from pretrain.callbacks.quarantine import Quarantine
 from pretrain.callbacks.stop import StopOnSignal
 from pretrain.evaluators import Evaluator, build_evaluators
-from pretrain.feed import build_loader, open_streams
-from pretrain.model import Model, build_model, tokenizers
+from pretrain.feed import Feed, open_streams
+from pretrain.host import cores
+from pretrain.model import Model, build_model
 from pretrain.module import Pretraining
-from pretrain.provenance import provenance
-from pretrain.ranks import global_rank
+from pretrain.ranks import Process, this_process
 from pretrain.run import RunDirectory, open_log
-from pretrain.start import begin
-from pretrain.strategies import strategy_of
+from pretrain.start import facts_of
+from pretrain.strategies import environment_of, strategy_of
 
 log = logging.getLogger("pretrain")
 
@@ -40,17 +39,15 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
         InputError: something in the config, the data or the run directory does not fit.
         Stopped: a signal ended it; a checkpoint is published.
     """
-    if config["max_steps"] < 1:
-        raise InputError(f"max_steps={config['max_steps']} leaves nothing to do")
     if config["init_from"] is not None and config["resume"] != "auto":
         raise InputError(
             "resume and init_from exclude one another: resume goes on with a run, init_from begins a new one"
         )
-    directory = RunDirectory(config["run_dir"], global_rank())
-    open_log(directory, console=directory.rank == 0)
     options = config["trainer"]
-    world_size = options["devices"] * options["num_nodes"]
-    torch.set_num_threads(options["threads"] or max(1, len(os.sched_getaffinity(0)) // options["devices"]))
+    process = this_process(options["devices"], options["num_nodes"])
+    directory = RunDirectory(config["run_dir"], process.rank)
+    open_log(directory, console=process.rank == 0)
+    torch.set_num_threads(options["threads"] or max(1, cores() // options["devices"]))
     roots = tuple(config["trusted_roots"])
     if config["data"].get("builder"):
         make(config["data"]["builder"], "data.builder", roots).ensure()
@@ -60,58 +57,37 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     evaluators = build_evaluators(config, model)
     optimizer = make(config["optimizer"], "optimizer", roots, parameters=list(model.named_parameters()))
     schedule = make(config["schedule"], "schedule", roots, max_steps=config["max_steps"])
-    facts = {
-        "data": {name: digest for stream in streams.values() for name, digest in stream.fingerprint().items()},
-        "tokenizers": tokenizers(model),
-    }
-    step, positions = begin(config, directory, facts, model, optimizer)
-    if directory.rank == 0:
-        directory.rewind(step)
-        directory.freeze_config(config, provenance(overrides) | {"step": step})
-    if step >= config["max_steps"]:
-        report(directory, f"the run is at step {step} of max_steps={config['max_steps']}: nothing left to do")
-        return
-
+    facts = facts_of(config, model, streams)
     module = Pretraining(model, optimizer, schedule, config["seed"], config["gradient_clip_norm"])
-    module.steps_done = step
-    trainer = build_trainer(
-        config, world_size, directory, build_callbacks(config, directory, evaluators, (step, positions), facts)
-    )
-    cuda = trainer.strategy.root_device.type == "cuda"
-    loader = build_loader(config, model, streams, (step, positions), directory.rank, world_size, pin_memory=cuda)
+    callbacks = [Beginning(config, overrides, directory, facts), *edge_of_a_step(config, directory, evaluators, facts)]
+    trainer = build_trainer(config, process, directory, callbacks)
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parameters(model).items())
-    log.info("run %s: steps %d to %d; parameters: %s", directory.path, step + 1, config["max_steps"], sizes)
-    trainer.fit(module, loader)
+    log.info("run %s to step %d; parameters: %s", directory.path, config["max_steps"], sizes)
+    trainer.fit(module, datamodule=Feed(config, streams, module))
     if trainer.is_global_zero:
-        report(directory, f"done: {config['max_steps']} steps")
+        report(directory, module.start.step, config["max_steps"])
 
 
-def build_callbacks(
-    config: Mapping[str, Any],
-    directory: RunDirectory,
-    evaluators: list[Evaluator],
-    start: tuple[int, Mapping[str, int]],
-    facts: Mapping[str, Any],
+def edge_of_a_step(
+    config: Mapping[str, Any], directory: RunDirectory, evaluators: list[Evaluator], facts: Mapping[str, Any]
 ) -> list[pl.Callback]:
-    """What happens at the edge of a step, in this order: measure, write down, show, save, stop."""
+    """What happens after each step, in this order: measure, write down, show, save, stop."""
     max_steps = config["max_steps"]
     metrics = Metrics(directory, config["log_every_n_steps"], config["ledger"])
-    batch_sizes = {name: spec["batch_size"] for name, spec in config["tasks"].items()}
-    saving = Checkpointing(
-        directory, **config["checkpoint"], max_steps=max_steps, batch_sizes=batch_sizes, start=start, facts=facts
-    )
+    sizes = {name: spec["batch_size"] for name, spec in config["tasks"].items()}
+    saving = Checkpointing(directory, **config["checkpoint"], max_steps=max_steps, batch_sizes=sizes, facts=facts)
     return [
         Evaluation(directory, evaluators, config["evaluate"]["every_n_steps"], max_steps),
         metrics,
-        Quarantine(directory, **config["quarantine"]),
-        ProgressReport(metrics, start[0], max_steps),
+        Quarantine(directory, **config["quarantine"], batch_sizes=sizes),
+        ProgressReport(metrics, max_steps),
         saving,
         StopOnSignal(saving),
     ]
 
 
 def build_trainer(
-    config: Mapping[str, Any], world_size: int, directory: RunDirectory, callbacks: list[pl.Callback]
+    config: Mapping[str, Any], process: Process, directory: RunDirectory, callbacks: list[pl.Callback]
 ) -> pl.Trainer:
     """Lightning's Trainer with everything switched off that this framework does itself."""
     options = config["trainer"]
@@ -122,13 +98,13 @@ def build_trainer(
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     return pl.Trainer(
-        accelerator=options["accelerator"],
+        accelerator=accelerator_of(options["accelerator"]),
         devices=options["devices"],
         num_nodes=options["num_nodes"],
-        strategy=strategy_of(options["strategy"], world_size, options["timeout_s"]),
+        strategy=strategy_of(process.world_size, options["timeout_s"]),
         precision=options["precision"],
         deterministic=options["deterministic"],
-        plugins=[SLURMEnvironment(auto_requeue=False)] if world_size > 1 and SLURMEnvironment.detect() else None,
+        plugins=[environment_of(process.launcher)] if process.world_size > 1 else None,
         logger=loggers,
         callbacks=callbacks,
         max_epochs=1,
@@ -146,9 +122,28 @@ def parameters(model: Model) -> dict[str, int]:
     return {name: sum(p.numel() for p in part.parameters()) for name, part in parts}
 
 
-def report(directory: RunDirectory, headline: str) -> None:
+def accelerator_of(name: str) -> str:
+    """``auto`` means CUDA where there is one, else CPU: Apple's GPU lacks the float64 that sums are kept in.
+
+    Raises:
+        InputError: unknown, or not on this machine.
+    """
+    known = {"auto", "cpu", "cuda", "gpu"}
+    if name not in known:
+        raise InputError(f"trainer.accelerator '{name}' is not there; {choices(name, known)}")
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise InputError(f"trainer.accelerator={name}, but this machine has no CUDA device; choices here: auto, cpu")
+    return name
+
+
+def report(directory: RunDirectory, began: int, max_steps: int) -> None:
     """The last lines a person sees: what was measured, and where everything is."""
     results = directory.results()
     if results is not None:
         log.info("%s", table(results["metrics"]))
-    log.info("%s; everything is in %s", headline, directory.path)
+    done = f"done: {max_steps} steps"
+    if began >= max_steps:
+        done = f"the run is at step {began} of max_steps={max_steps}: nothing left to do"
+    log.info("%s; everything is in %s", done, directory.path)

@@ -10,8 +10,6 @@ from data.demo import picture, prose, sound
 from data.demo.scene import Scene, distinct, scene
 from data.write import Members, write
 
-# Names the directory that the set is kept in: raise it whenever a byte of the contents changes.
-VERSION = "demo-v1"
 SHARD_BYTES = 12 * 2**20
 
 Progress = Callable[[str, int, int], None]

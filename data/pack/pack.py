@@ -33,7 +33,7 @@ class Packing:
         fields: which columns to take; open roles are detected.
         max_characters: longer documents are cut into pieces, 0 keeps them whole.
         max_bytes: largest tar file, except for a single sample that is larger.
-        val: share of the samples that goes to the split ``val``, the rest to ``train``; None makes no splits.
+        val: share of the samples that goes to the split ``val``, the rest to ``train``; None sets nothing aside.
         overwrite: whether shards of the same names give way.
     """
 
@@ -108,7 +108,7 @@ class _Packer:
     def known_splits(self) -> tuple[str, ...]:
         if self.packing.fields.split is not None:
             return ()
-        return ("",) if self.packing.val is None else ("train", "val")
+        return ("train",) if self.packing.val is None else ("train", "val")
 
     def samples(self, row: Row) -> Iterator[tuple[str, str, Members]]:
         """(split, key, members) of the samples that ``row`` makes: all of them or none."""
@@ -149,6 +149,4 @@ class _Packer:
             if not name:
                 raise Unusable("no split", self.packing.fields.split)
             return name
-        if self.packing.val is None:
-            return ""
-        return "val" if keys.in_share(stem, self.packing.val) else "train"
+        return "val" if self.packing.val is not None and keys.in_share(stem, self.packing.val) else "train"

@@ -50,8 +50,8 @@ class Report:
         samples: samples written; a document makes one for each of its pieces.
         bytes: content of the samples, bytes.
         members: extension -> number of samples that have it.
-        splits: split -> number of samples; "" where the samples are not split.
-        shards: for each shard its name, samples and bytes (of the tar file).
+        splits: split -> number of samples.
+        shards: for each shard its name, split, samples and bytes (of the tar file).
         left_out: reason -> what was left out for it.
         seconds: how long it took.
     """

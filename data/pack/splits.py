@@ -1,4 +1,4 @@
-"""The shards of one packing: one series for each split, complete or absent as a whole."""
+"""The shards of one packing: one series for each split, written aside and moved to their names at the end."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def _reported(report: Path) -> list[str]:
 
 
 class Splits:
-    """Writes samples to ``PREFIX-SPLIT-000000.tar`` and so on, or ``PREFIX-000000.tar`` for the split "".
+    """Writes samples to ``PREFIX-SPLIT-000000.tar`` and so on.
 
-    They are written in a hidden folder inside ``folder`` and moved to their names by :meth:`publish`, so that a packing
-    that fails or is stopped leaves an earlier one as it was.
+    They are written in a hidden folder inside ``folder``: until :meth:`publish`, a packing that fails or is stopped
+    leaves an earlier one as it was. Publishing removes the earlier shards and moves the new ones one by one. Each is
+    whole, but a process that is killed just then leaves only some of them.
 
     Args:
         folder: where the shards go.
@@ -81,7 +82,7 @@ class Splits:
             self._close(split)
             name = f"{self._stem(split)}-{len(shards):06d}.tar"
             self._open[split] = Shard(self._stage / name)
-            shards.append({"name": name, "samples": 0, "bytes": 0})
+            shards.append({"name": name, "split": split, "samples": 0, "bytes": 0})
         self._open[split].add(key, members)
         shards[-1]["samples"] += 1
 
@@ -89,7 +90,7 @@ class Splits:
         """Completes the shards and moves them to their names; those of an earlier packing go.
 
         Returns:
-            name, samples and bytes of each shard.
+            name, split, samples and bytes of each shard.
         """
         for split in self._shards:
             self._close(split)
@@ -112,7 +113,7 @@ class Splits:
         self._old |= present
 
     def _stem(self, split: str) -> str:
-        return f"{self._prefix}-{split}" if split else self._prefix
+        return f"{self._prefix}-{split}"
 
     def _close(self, split: str) -> None:
         shard = self._open.pop(split, None)

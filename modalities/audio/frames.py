@@ -21,3 +21,8 @@ def geometry(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
     if len(kernels) != len(strides) or any(k < s for k, s in zip(kernels, strides, strict=False)):
         raise InputError(f"kernels={list(kernels)} need strides as many and none greater, got {list(strides)}")
     return math.prod(strides), 1 + sum((k - 1) * math.prod(strides[:i]) for i, k in enumerate(kernels))
+
+
+def frame_count(samples: int, hop: int, receptive_field: int) -> int:
+    """Number of frames that lie inside a clip of ``samples``, given its :func:`geometry`."""
+    return (samples - receptive_field) // hop + 1

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from data.errors import InputError
-from modalities.audio.frames import KERNELS, STRIDES, geometry
+from modalities.audio.frames import KERNELS, STRIDES, frame_count, geometry
 
 NORMS = ("layer",)
 
@@ -65,7 +65,7 @@ class ConvFrontend(nn.Module):
 
     def frames(self, samples: int) -> int:
         """Number of frames that lie inside a clip of ``samples``."""
-        return (samples - self.receptive_field) // self.hop + 1
+        return frame_count(samples, self.hop, self.receptive_field)
 
 
 class RowConv(nn.Module):

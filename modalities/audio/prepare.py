@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 
 from data.errors import InputError, SampleError
 from data.sample import Sample
-from modalities.audio.frames import KERNELS, STRIDES, geometry
+from modalities.audio.frames import KERNELS, STRIDES, frame_count, geometry
 from modalities.layout import Layout
 from modalities.prepare import Batch, Item, lengths_of
 
@@ -26,6 +26,9 @@ EXTENSIONS = ("flac", "wav", "ogg", "mp3")
 SILENCE = 1e-5
 # Full scale is 1, or 2**31 where a float file holds unscaled integers; beyond 1e15 squares of float32 overflow.
 LOUDEST = 1e12
+# A resampling filter has a phase for each output sample until the rates are in step again. Common rates need at most
+# some 200 000 taps; two rates without a common divisor need hundreds of millions, in gigabytes of memory.
+MAX_TAPS = 10_000_000
 
 
 class AudioPrepare:
@@ -67,7 +70,7 @@ class AudioPrepare:
 
     def frames(self, samples: int) -> int:
         """Number of frames that the front end makes of a clip of ``samples``."""
-        return (samples - self.receptive_field) // self.hop + 1
+        return frame_count(samples, self.hop, self.receptive_field)
 
     def wave(self, sample: Sample, rng: np.random.Generator, training: bool) -> np.ndarray:
         """(n,) float32: one clip."""
@@ -77,11 +80,12 @@ class AudioPrepare:
         try:
             with soundfile.SoundFile(io.BytesIO(raw)) as file:
                 rate = file.samplerate
+                resample = None if rate == self.sample_rate else _resampler(rate, self.sample_rate)
                 clip = self._window(file, rng, training)
         except soundfile.LibsndfileError as error:
             raise SampleError(f"member {extension} cannot be decoded: {error.error_string}") from None
-        if rate != self.sample_rate:
-            clip = _resampler(rate, self.sample_rate)(torch.from_numpy(clip)).numpy()
+        if resample is not None:
+            clip = resample(torch.from_numpy(clip)).numpy()
         clip = clip[: round(self.max_seconds * self.sample_rate)]
         return ((clip - clip.mean()) / clip.std()).astype(np.float32, copy=False)
 
@@ -140,9 +144,18 @@ def _read(file: soundfile.SoundFile, begin: int, length: int) -> np.ndarray:
     return clip
 
 
-@cache
+@lru_cache(maxsize=8)
 def _resampler(rate: int, target: int) -> torchaudio.transforms.Resample:
-    """Keeps the filter, which would otherwise be computed anew for each clip."""
+    """Keeps the filter, which would otherwise be computed anew for each clip.
+
+    Raises:
+        SampleError: the filter would be too large.
+    """
     import torchaudio
 
+    divisor = math.gcd(rate, target)
+    source, phases = rate // divisor, target // divisor
+    width = 6 * max(source, phases) // phases  # half the filter: torchaudio's lowpass_filter_width of 6
+    if phases * (source + 2 * width) > MAX_TAPS:
+        raise SampleError(f"audio at {rate} Hz cannot be resampled to {target} Hz: the rates have too little in common")
     return torchaudio.transforms.Resample(rate, target)

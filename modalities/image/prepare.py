@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image, UnidentifiedImageError, WebPImagePlugin  # noqa: F401 - r
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
-from data.errors import SampleError
+from data.errors import InputError, SampleError
 from data.sample import Sample
 from modalities.prepare import Batch, Item
 
@@ -42,10 +43,14 @@ class ImagePrepare:
         flip: float = 0.0,
         max_pixels: int = 64_000_000,
     ) -> None:
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise InputError(f"scale={list(scale)} is not two shares of the area, between 0 and 1 and in order")
         self.image_size = image_size
         self.flip = flip
         self.max_pixels = max_pixels
         self._crop = v2.RandomResizedCrop(image_size, scale=tuple(scale), antialias=True)
+        # So large a picture's smallest crop has image_size pixels even on its short side (torchvision: 3:4 to 4:3).
+        self._enough = math.ceil(image_size * max(2.0, math.sqrt(4 / 3 / scale[0])))
 
     @property
     def needs(self) -> dict[str, tuple[str, ...]]:
@@ -65,7 +70,7 @@ class ImagePrepare:
                         f"picture of {image.width}x{image.height} pixels exceeds max_pixels={self.max_pixels}"
                     )
                 # A JPEG decodes at 1/2, 1/4 or 1/8 scale for a fraction of the cost; never below the size asked for.
-                image.draft("RGB", (2 * self.image_size, 2 * self.image_size))
+                image.draft("RGB", (self._enough, self._enough))
                 if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip instead of scale
                     grey = np.rint(np.asarray(image) / 257).astype(np.uint8)
                     pixels = np.repeat(grey[..., None], 3, axis=2)

@@ -51,8 +51,7 @@ class TextTokenizer:
         self.path = str(Path(path).expanduser())
         if not Path(self.path).is_file():
             raise InputError(
-                f"tokenizer '{path}' does not exist; "
-                "'pretrain shards pack ... --tokenizer 8000' makes one from own texts"
+                f"tokenizer '{path}' does not exist; train one on the texts, or name another tokenizer.json"
             )
 
     def __getstate__(self) -> dict[str, str]:

@@ -20,8 +20,7 @@ class Checkpointing(pl.Callback):
         directory: of the run.
         every_n_steps, max_steps, keep_last: when, and how many are kept.
         batch_sizes: task -> global batch, samples.
-        start: step and positions the process began with.
-        facts: what else a checkpoint says: digests of the shard lists and of the tokenizers.
+        facts: what else a checkpoint says; see :func:`pretrain.start.facts_of`.
     """
 
     def __init__(
@@ -31,12 +30,12 @@ class Checkpointing(pl.Callback):
         max_steps: int,
         keep_last: int,
         batch_sizes: Mapping[str, int],
-        start: tuple[int, Mapping[str, int]],
         facts: Mapping[str, Any],
     ) -> None:
         self.directory = directory
         self.every_n_steps, self.max_steps, self.keep_last = every_n_steps, max_steps, keep_last
-        self.batch_sizes, self.start, self.facts = dict(batch_sizes), start, dict(facts)
+        self.batch_sizes, self.facts = dict(batch_sizes), dict(facts)
+        self._sound: set[str] = set()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
@@ -49,19 +48,19 @@ class Checkpointing(pl.Callback):
 
     def save(self, trainer: pl.Trainer, module: Pretraining) -> None:
         """Publishes the state after the last step; every process holds all of it, rank 0 writes."""
-        if not trainer.is_global_zero:
-            return
         self.directory.secure()
-        checkpoint.publish(self.directory.checkpoints, self.content(module))
-        checkpoint.prune(self.directory.checkpoints, self.keep_last)
+        trainer.strategy.barrier("rows are on disk")
+        if trainer.is_global_zero:
+            published = checkpoint.publish(self.directory.checkpoints, self.content(module))
+            self._sound.add(published.name)
+            checkpoint.prune(self.directory.checkpoints, self.keep_last, self._sound)
 
     def content(self, module: Pretraining) -> checkpoint.Content:
         """What is saved."""
-        begin, positions = self.start
-        done = module.steps_done - begin
+        done = module.steps_done - module.start.step
         state = {
             "step": module.steps_done,
-            "positions": {task: positions[task] + done * size for task, size in self.batch_sizes.items()},
+            "positions": {task: module.start.positions[task] + done * size for task, size in self.batch_sizes.items()},
             "schedule": {"name": type(module.schedule).__name__, **vars(module.schedule)},
             **self.facts,
         }

@@ -21,8 +21,8 @@ REFRESH_SECONDS = 0.2
 class ProgressReport(pl.Callback):
     """Step, loss of each task, samples a second, share of time spent waiting for data, time left."""
 
-    def __init__(self, metrics: Metrics, start: int, max_steps: int) -> None:
-        self.metrics, self.start, self.max_steps = metrics, start, max_steps
+    def __init__(self, metrics: Metrics, max_steps: int) -> None:
+        self.metrics, self.max_steps = metrics, max_steps
         self.console = Console(stderr=True)
         self._bar: Progress | None = None
         self._shown = self._began = 0.0
@@ -31,6 +31,7 @@ class ProgressReport(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Opens the bar on rank 0 of a terminal."""
+        assert isinstance(pl_module, Pretraining)
         self._began = self._shown = self._since = time.perf_counter()
         if trainer.is_global_zero and sys.stderr.isatty():
             self._bar = Progress(
@@ -43,7 +44,7 @@ class ProgressReport(pl.Callback):
                 console=self.console,
                 transient=True,
             )
-            self._task = self._bar.add_task("", total=self.max_steps, completed=self.start)
+            self._task = self._bar.add_task("", total=self.max_steps, completed=pl_module.start.step)
             self._bar.start()
 
     def on_train_batch_end(
@@ -66,7 +67,7 @@ class ProgressReport(pl.Callback):
         if self._bar:
             self._bar.update(self._task, completed=pl_module.steps_done, description=text)
         else:
-            done = pl_module.steps_done - self.start
+            done = pl_module.steps_done - pl_module.start.step
             left = (now - self._began) / done * (self.max_steps - pl_module.steps_done)
             print(
                 f"step {pl_module.steps_done}/{self.max_steps}  {text}  left {left:.0f} s", file=sys.stderr, flush=True

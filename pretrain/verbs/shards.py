@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Splits, in any spelling, whose texts a tokenizer must not have seen.
+_HELD_OUT = {"val", "valid", "validation", "test", "dev"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +74,12 @@ def _add_pack(parser: argparse.ArgumentParser) -> None:
     splits = parser.add_mutually_exclusive_group()
     splits.add_argument("--val", metavar="SHARE", type=float, help="share that goes to PREFIX-val, chosen by key: 0.05")
     splits.add_argument("--split", metavar="FIELD", help="field that says which split a row goes to")
-    add("--tokenizer", metavar="VOCAB_SIZE", type=int, help="train a byte-level BPE on the texts: DIR/tokenizer.json")
+    add(
+        "--tokenizer",
+        metavar="VOCAB_SIZE",
+        type=int,
+        help="train a byte-level BPE on the texts that are not set aside: DIR/tokenizer.json",
+    )
     add("--overwrite", action="store_true", help="replace shards of the same name")
     add("--json", action="store_true", help="print one JSON object")
 
@@ -157,7 +164,9 @@ def _train_tokenizer(report: Report, entries: int, target: Path) -> None:
 
     if not report.members["txt"]:
         raise InputError(f"--tokenizer {entries} needs texts, and the samples of '{report.source}' have none")
-    shards = [shard["name"] for shard in report.shards if len(report.splits) == 1 or "-val-" not in shard["name"]]
+    shards = [shard["name"] for shard in report.shards if shard["split"].lower() not in _HELD_OUT]
+    if not shards:
+        raise InputError(f"--tokenizer {entries} needs samples to train on, and all are in: {', '.join(report.splits)}")
     train(texts([target.parent / name for name in shards]), entries).save(str(target))
 
 

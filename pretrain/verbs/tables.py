@@ -32,7 +32,7 @@ def show_report(report: Report) -> None:
     console.print(f"{report.samples:,} samples from {report.rows:,} rows, {content}")
     console.print(escape("fields: " + ", ".join(f"{role}={column}" for role, column in report.fields.items())))
     console.print(escape("members: " + _counts(report.members)))
-    if set(report.splits) - {""}:
+    if set(report.splits):
         console.print(escape("splits: " + _counts(report.splits)))
     if not report.left_out:
         console.print("left out: nothing")

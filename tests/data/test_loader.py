@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from data.errors import InputError
-from data.loader import StepLoader, TaskData, prepare_at
+from data.loader import StepLoader, TaskData, Unit, prepare_at
 from data.stream import Stream
 from modalities.text.masked_lm import MaskedText
 
@@ -117,16 +117,16 @@ def test_eight_bad_samples_in_a_row_end_the_run(tasks, workers):
 
 
 def test_a_batch_that_cannot_be_dealt_lists_its_divisors(tasks):
-    with pytest.raises(InputError, match=r"tasks.one.batch_size=8 cannot .* 3 devices; .*: 1, 2, 4, 8$"):
+    with pytest.raises(InputError, match=r"batch_size=8 of task 'one' cannot .* 3 devices; .*: 1, 2, 4, 8$"):
         StepLoader(tasks(), 0, 1, world_size=3)
 
 
 def test_numbers_out_of_range_are_refused(tasks):
-    with pytest.raises(InputError, match="micro_batch_size=-2"):
+    with pytest.raises(InputError, match="micro_batch_size=-2 of task 'one'"):
         StepLoader(tasks(micro=-2), 0, 1)
     with pytest.raises(InputError, match="micro_batch_size=0"):
         StepLoader(tasks(micro=0), 0, 1)
-    with pytest.raises(InputError, match=r"loader\.workers=-1"):
+    with pytest.raises(InputError, match="workers=-1"):
         StepLoader(tasks(), 0, 1, workers=-1)
 
 
@@ -141,3 +141,29 @@ def test_masks_belong_to_the_position_and_change_with_the_epoch(tasks):
     assert not torch.equal(batches[0]["tokens"], batches[2]["tokens"]) or not torch.equal(
         batches[0]["masked"], batches[2]["masked"]
     )
+
+
+def test_torchs_loader_pins_what_a_unit_holds(tasks, monkeypatch):
+    class Fake:
+        pinned = False
+
+        def pin_memory(self):
+            other = Fake()
+            other.pinned = True
+            return other
+
+    unit = Unit(3, "one", {"a": {"x": Fake()}, "lengths": [1, 2]}, [("s.tar", "k")])
+    pinned = torch.utils.data._utils.pin_memory.pin_memory(unit)
+    assert pinned.batch["a"]["x"].pinned
+    assert not unit.batch["a"]["x"].pinned
+    assert (pinned.step, pinned.batch["lengths"], pinned.samples) == (3, [1, 2], [("s.tar", "k")])
+
+    # A whole batch: every tensor, those of its layouts too.
+    pins = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pins.append(self) or self)
+    batch = next(iter(StepLoader(tasks(), 0, 1))).tasks["one"][0]["text"]
+    Unit(0, "one", batch, []).pin_memory()
+    tensors = [value for value in batch.values() if isinstance(value, torch.Tensor)]
+    layouts = [value for value in batch.values() if hasattr(value, "lengths")]
+    assert len(pins) == len(tensors) + 3 * len(layouts)
+    assert layouts

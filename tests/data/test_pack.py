@@ -233,9 +233,9 @@ def test_overwrite_replaces_the_whole_earlier_packing(tmp_path):
     packed(source, tmp_path / "out", max_bytes=30_000)
     neighbour = tmp_path / "out/p-other-report.json"
     neighbour.write_text("{}")
-    with pytest.raises(InputError, match=r"p-000000.tar' exists already"):
+    with pytest.raises(InputError, match=r"p-train-000000.tar' exists already"):
         packed(source, tmp_path / "out")
-    with pytest.raises(InputError, match=r"p-000000.tar' exists already"):
+    with pytest.raises(InputError, match=r"p-train-000000.tar' exists already"):
         packed(source, tmp_path / "out", val=0.5)
     packed(source, tmp_path / "out", val=0.5, overwrite=True)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -249,7 +249,7 @@ def test_failure_leaves_the_earlier_packing(tmp_path):
     table(tmp_path / "t.jsonl", [{"text": ""}])
     with pytest.raises(InputError, match=r"nothing in .* can be packed: empty text: 1, e.g. t.jsonl:1"):
         packed(tmp_path / "t.jsonl", tmp_path / "out", overwrite=True)
-    assert samples(tmp_path / "out/p-000000.tar") == {"t-000000": {"txt": b"one"}}
+    assert samples(tmp_path / "out/p-train-000000.tar") == {"t-000000": {"txt": b"one"}}
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
@@ -305,6 +305,24 @@ def test_pieces_end_where_a_reader_pauses():
     assert pieces("alpha beta gamma", 11) == ["alpha beta", "gamma"]
     assert pieces("  \n", 5) == []
     assert pieces("a b", 0) == ["a b"]
+
+
+def test_shards_say_their_split_also_where_nothing_is_set_aside(tmp_path):
+    report, _ = packed(table(tmp_path / "t.jsonl", [{"text": "one"}]), tmp_path / "out")
+    assert [(shard["name"], shard["split"]) for shard in report.shards] == [("p-train-000000.tar", "train")]
+    assert report.splits == {"train": 1}
+
+
+def test_the_tokenizer_has_not_seen_what_is_set_aside(tmp_path):
+    splits = ("train", "extra", "val", "Valid", "validation", "TEST", "dev")
+    rows = [{"text": f"{split.lower()}{split.lower()} " * 50, "part": split} for split in splits]
+    pack = ["pack", str(table(tmp_path / "t.jsonl", rows)), "--tokenizer", "400", "--split", "part", "--out"]
+    assert main([*pack, str(tmp_path / "out"), "--name", "my-val-set"]) == 0
+    words = "".join(json.loads((tmp_path / "out/tokenizer.json").read_text())["model"]["vocab"])
+    assert [split for split in splits if split.lower() * 2 in words] == ["train", "extra"]
+    table(tmp_path / "t.jsonl", rows[2:])
+    with pytest.raises(InputError, match=r"--tokenizer 400 needs samples to train on, and all are in: val, Valid"):
+        main([*pack, str(tmp_path / "none")])
 
 
 def test_command_line(tmp_path, capsys):

@@ -87,3 +87,21 @@ def _reopened(stream):
     for source in stream.sources:
         source._files.clear()
     return stream
+
+
+def test_a_shard_that_breaks_off_is_refused(shards):
+    pattern = shards("a", 12, max_bytes=10**6)
+    path = pattern.replace("*", "000000")
+    os.truncate(path, 5 * 1024 + 100)
+    message = (
+        r"source 't': shard '.*a-000000.tar' is damaged \(breaks off .*\); 5 of its samples .*'pretrain shards check'"
+    )
+    with pytest.raises(InputError, match=message):
+        Stream("t", pattern, 0)
+
+
+def test_a_pattern_that_matches_nothing_is_named_with_its_source(shards, tmp_path):
+    shards("a", 3)
+    message = r"source 't.heldout': shards '.*-val-\*.tar' match nothing: '.*/shards' holds a-000000.tar"
+    with pytest.raises(InputError, match=message):
+        Stream("t.heldout", str(tmp_path / "shards" / "*-val-*.tar"), 0)

@@ -68,3 +68,14 @@ def test_a_killed_writer_leaves_nothing_under_a_shards_name(tmp_path):
     write(samples(3), tmp_path, "s")
     assert [os.path.basename(path) for path in expand(str(tmp_path))] == ["s-000000.tar"]
     assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize("key", ["a.b", "dir/a.b", ".a", "dir/", ""])
+def test_keys_that_could_not_be_found_again_are_refused(tmp_path, key):
+    with pytest.raises(ValueError, match="base name without dots"):
+        write([(key, {"txt": b"x"})], tmp_path, "s")
+
+
+def test_dots_in_the_folder_of_a_key_are_kept(tmp_path):
+    (shard,) = write([("v1.0/a", {"txt": b"x"})], tmp_path, "s").shards
+    assert load(shard).keys == ["v1.0/a"]

@@ -35,10 +35,7 @@ def test_five_kills_leave_no_trace(tmp_path: Path, workers: int, micro_batches: 
     )
     while killed < 5:
         # Later kills must let the run come further than the last checkpoint now and then.
-        killed += kill_after(again, rng.uniform(0.2, length))
-        if steps(tmp_path / "killed")[-1:] == [12] if (tmp_path / "killed/metrics.jsonl").exists() else False:
-            break
-    assert killed >= 1
+        killed += kill_after(again, rng.uniform(0.2, 0.7 * length))
     assert run(again) == 0
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "straight")
     assert steps(tmp_path / "killed") == list(range(1, 13))

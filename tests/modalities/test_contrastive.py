@@ -13,6 +13,19 @@ def unit(n, seed, width=8):
     return F.normalize(torch.randn(n, width, generator=torch.manual_seed(seed), dtype=torch.float64), dim=-1)
 
 
+class Fixed(torch.nn.Module):
+    """An encoder whose embeddings are its parameters."""
+
+    modality = "text"
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = torch.nn.Parameter(rows)
+
+    def embed(self, inputs, dim):
+        return self.rows[inputs]
+
+
 def test_loss_is_that_of_a_plain_loop():
     a, b, scale = unit(7, 0), unit(7, 1), torch.tensor(5.0, dtype=torch.float64)
     expected, hits = 0.0, 0.0
@@ -57,25 +70,53 @@ def test_recall_at_k_of_a_known_ranking():
 
 
 def test_the_temperature_comes_back_from_its_bound():
-    class Fixed(torch.nn.Module):
-        modality = "text"
-
-        def __init__(self, rows):
-            super().__init__()
-            self.rows = torch.nn.Parameter(rows)
-
-        def embed(self, inputs, dim):
-            return self.rows
-
     objective = Contrastive(8, temperature=0.01)
     assert float(objective.scale().detach()) == pytest.approx(100)
     with torch.no_grad():
         objective.logit_scale += 0.5  # where an optimizer's step may take it
     encoders = {"a": Fixed(unit(6, 0).float()), "b": Fixed(unit(6, 1).float())}  # unrelated: 100 is far too sure
-    batch = {"a": None, "b": None, "size": 6}
+    batch = {"a": slice(None), "b": slice(None), "size": 6}
     found = objective.step(encoders, [batch], Step(), 1.0)
     assert float(objective.logit_scale.detach()) == pytest.approx(MAX_LOGIT_SCALE)
     assert float(found["temperature"]) == pytest.approx(0.01)
     assert float(objective.logit_scale.grad) > 0
     with pytest.raises(InputError, match=r"temperature=0.001"):
         Contrastive(8, temperature=0.001)
+
+
+def test_autocast_does_not_reach_the_similarities():
+    a, b, scale = unit(20, 0).float(), unit(20, 1).float(), torch.tensor(90.0)
+    expected, ranked = info_nce(a, b, scale)[0], recall(a, a + 1e-3 * b, "x", "y")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(info_nce(a, b, scale)[0], expected)
+        assert recall(a, a + 1e-3 * b, "x", "y") == ranked
+        assert info_nce(a.requires_grad_(), b, scale)[0].dtype == torch.float32
+
+
+def test_ranks_add_up_to_one_process_and_gather_once():
+    a, b = unit(8, 0).float(), unit(8, 1).float()
+
+    class Rank(Step):
+        world_size = 2
+
+        def __init__(self, rank):
+            super().__init__()
+            self.rank, self.gathered = rank, 0
+
+        def all_gather(self, x):
+            self.gathered += 1
+            torch.testing.assert_close(x, torch.stack([a, b], 1)[4 * self.rank : 4 * self.rank + 4])
+            return torch.stack([a, b], 1)
+
+    def grads(step, rows):
+        objective, encoders = Contrastive(8), {"a": Fixed(a.clone()), "b": Fixed(b.clone())}
+        batches = [{"a": part, "b": part, "size": len(part)} for part in rows]
+        objective.step(encoders, batches, step, 0.5)
+        return [encoders["a"].rows.grad, encoders["b"].rows.grad, objective.logit_scale.grad]
+
+    whole = grads(Step(), [torch.arange(8)])
+    ranks = [Rank(0), Rank(1)]
+    shares = [grads(step, torch.arange(4 * step.rank, 4 * step.rank + 4).split(3)) for step in ranks]
+    for expected, *found in zip(whole, *shares, strict=True):
+        torch.testing.assert_close(sum(found), expected)
+    assert [step.gathered for step in ranks] == [1, 1]

@@ -21,3 +21,18 @@ def test_rows_and_pools_are_those_of_a_plain_loop(lengths):
 def test_empty_sequences_are_refused(lengths):
     with pytest.raises(ValueError, match="no empty one"):
         Layout(lengths)
+
+
+def test_pinned_indexes_are_what_is_copied_to_a_device(monkeypatch):
+    pins = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pins.append(self) or self)
+    layout = Layout([2, 5, 1])
+    pinned = layout.pin_memory()
+    assert len(pins) == 3
+    assert pinned.lengths == layout.lengths
+    monkeypatch.setattr(torch, "from_numpy", None)  # nothing is made anew
+    for name in ("offsets", "sequence", "position"):
+        assert torch.equal(getattr(pinned, name), getattr(layout, name))
+        assert getattr(pinned.to("meta"), name).device.type == "meta"
+    assert pinned.to("meta").device.type == "meta"
+    assert layout.to("cpu") is layout

@@ -104,7 +104,12 @@ def test_traceback_is_shown_when_asked_for():
         (["--config-dir", "/nope"], "--config-dir '/nope' is not a folder"),
         (["trian"], "'trian' is neither a verb (shards, checkpoints"),
         (["trainer.strategy=dpp", "experiment=mlm_tiny"], "trainer.strategy 'dpp'"),
-        (["max_steps=0"], "max_steps=0 leaves nothing to do"),
+        (["max_steps=0"], "max_steps=0 is too small; it must be at least 1"),
+        (["checkpoint.every_n_steps=0"], "checkpoint.every_n_steps=0 is too small"),
+        (["trainer.devices=0"], "trainer.devices=0 is too small"),
+        (["tasks.mlm.batch_size=0"], "tasks.mlm.batch_size=0 is too small"),
+        (["gradient_clip_norm=0"], "gradient_clip_norm=0.0 must be above 0, or null"),
+        (["trainer.precision=16-mixed"], "trainer.precision '16-mixed' is not there"),
         (["resume=runs/a", "init_from=runs/b"], "resume and init_from exclude one another"),
         (["checkpoints", "digest", "nowhere"], "'nowhere' holds no sound checkpoint"),
     ],
@@ -116,7 +121,9 @@ def test_wrong_options_are_named(refused, shards, mlm, arguments, message):
 
 
 def test_shards_that_are_not_there_or_hold_nothing(refused, mlm, shards, tmp_path):
-    assert refused(*mlm(tmp_path / "none-*.tar")).startswith(f"shards '{tmp_path}/none-*.tar' match nothing: ")
+    assert refused(*mlm(tmp_path / "none-*.tar")).startswith(
+        f"source 'mlm': shards '{tmp_path}/none-*.tar' match nothing: "
+    )
     assert "tasks.mlm.source is not given" in refused(*mlm("null"))
     (tmp_path / "empty.tar").write_bytes(b"\0" * 10240)
     assert f"source 'mlm': shard '{tmp_path}/empty.tar' is empty" in refused(*mlm(tmp_path / "empty.tar"))
@@ -140,7 +147,7 @@ def test_tasks_and_encoders_that_do_not_fit(refused, clip, mlm, shards):
     assert "encoders.text.vocab_size=290; set data.vocab_size=300" in refused(
         *mlm(source, "encoders.text.vocab_size=290")
     )
-    assert "tasks.mlm.micro_batch_size=-1 is not 1 or more" in refused(*mlm(source, "tasks.mlm.micro_batch_size=-1"))
+    assert "tasks.mlm.micro_batch_size=-1 is too small" in refused(*mlm(source, "tasks.mlm.micro_batch_size=-1"))
 
 
 def test_run_directory_in_use_or_not_writable(refused, mlm, shards, tmp_path):

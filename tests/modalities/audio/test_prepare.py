@@ -5,7 +5,7 @@ import torch
 from data.errors import InputError, SampleError
 from data.sample import Sample
 from data.seeds import generator
-from modalities.audio.prepare import AudioPrepare
+from modalities.audio.prepare import AudioPrepare, _resampler
 
 
 def clip(prepare, sample, training=False, seed=0):
@@ -28,13 +28,23 @@ def test_one_channel_is_the_mean_of_all(recording):
     assert np.allclose(clip(AudioPrepare(), recording(wave=both)), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+@pytest.mark.parametrize("rate", [8000, 11025, 12000, 22050, 24000, 32000, 44100, 48000, 96000])
 def test_resamples_to_the_same_tone(recording, rate):
     wave = np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype(np.float32) / 2
     found = clip(AudioPrepare(), recording(wave=wave, rate=rate))
     expected = np.sqrt(2) * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
     assert len(found) == 16000
     assert np.abs(found - expected)[200:-200].max() < 0.02
+
+
+@pytest.mark.parametrize("rate", [22051, 44101, 15999])
+def test_rates_that_need_gigabytes_of_filter_are_the_samples_fault(recording, rate):
+    with pytest.raises(SampleError, match=f"{rate} Hz cannot be resampled to 16000 Hz"):
+        clip(AudioPrepare(), recording(samples=rate, rate=rate))
+
+
+def test_as_many_filters_as_rates_are_not_kept():
+    assert _resampler.cache_info().maxsize == 8
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])

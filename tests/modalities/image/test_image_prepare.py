@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data.errors import SampleError
+from data.errors import InputError, SampleError
 from data.sample import Sample
 from data.seeds import generator
 from modalities.image.prepare import ImagePrepare
@@ -124,3 +124,17 @@ def test_mirroring_happens_as_often_as_it_says():
         flips += not torch.equal(a, b)
         assert torch.equal(a, b) or torch.equal(a.flip(-1), b)
     assert abs(flips / 400 - 0.25) < 5 * (0.25 * 0.75 / 400) ** 0.5
+
+
+@pytest.mark.parametrize(("scale", "least"), [((0.9, 1.0), 128), ((0.25, 1.0), 128), ((0.02, 1.0), 522)])
+def test_a_jpeg_is_decoded_large_enough_for_the_smallest_crop(scale, least):
+    raw = encoded(gradient(1024, 1280), extension="jpeg")
+    short = min(ImagePrepare(64, scale=scale).decode(raw).shape[1:])
+    assert least <= short <= 1024
+    assert short < 1024 or least > 512
+
+
+@pytest.mark.parametrize("scale", [(0.0, 1.0), (0.9, 0.5), (0.5, 1.5)])
+def test_shares_of_the_area_are_checked(scale):
+    with pytest.raises(InputError, match="scale="):
+        ImagePrepare(16, scale=scale)

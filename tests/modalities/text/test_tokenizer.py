@@ -34,3 +34,8 @@ def test_it_travels_as_its_path(tokenizer_path):
 def test_a_vocabulary_too_small_for_the_bytes_is_refused():
     with pytest.raises(InputError, match="at least 261"):
         train(["a"], 260)
+
+
+def test_a_tokenizer_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"no.json' does not exist; train one on the texts"):
+        TextTokenizer(str(tmp_path / "no.json"))
