@@ -1,4 +1,4 @@
-"""What can be wrong with the input, in two words: the user's (ends the run) and a sample's (is survived)."""
+"""What can go wrong, in three words: the user's input, the run itself, and a sample (which is survived)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from collections.abc import Iterable
 
 class InputError(Exception):
     """Wrong input: one line that names the value, the place and the choices. The command line exits with code 2."""
+
+
+class RunError(Exception):
+    """The run cannot go on although its input is right: a worker died, a disk is full, the loss is no number.
+
+    One line that names the cause and the next action. The command line exits with code 1; the run can be continued.
+    """
 
 
 class SampleError(Exception):

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from data.errors import InputError, SampleError
+from data.errors import InputError, RunError, SampleError
 from data.sample import Sample
 from data.stream import Stream
 
@@ -163,9 +163,16 @@ class StepLoader:
             raise InputError(f"workers={workers} is not 0 or more")
         self.units = _Units(tasks, start, stop, rank, world_size)
         self.workers, self.prefetch, self.pin_memory = workers, prefetch, pin_memory
+        self._processes: list[Any] = []
 
     def __len__(self) -> int:
         return max(0, self.units.stop - self.units.start)
+
+    def close(self) -> None:
+        """Ends the workers. They ignore signals meant for the trainer, so nothing less than SIGKILL does."""
+        for process in self._processes:
+            process.kill()
+        self._processes = []
 
     def __iter__(self) -> Iterator[StepBatch]:
         per_step = self.units.per_step
@@ -178,10 +185,19 @@ class StepLoader:
             worker_init_fn=_leave_signals_to_the_parent,
         )
         units = iter(loader)
+        self._processes = list(getattr(units, "_workers", []))
         for step in range(self.units.start, self.units.stop):
             batch, asked = StepBatch(step), time.perf_counter()
             for _ in range(per_step):
-                unit = next(units)
+                try:
+                    unit = next(units)
+                except RuntimeError as error:
+                    if "DataLoader worker" not in str(error):
+                        raise
+                    raise RunError(
+                        f"a loader worker died while step {step + 1} was prepared (killed, out of memory?): "
+                        f"{str(error).splitlines()[0]}; the same command continues"
+                    ) from None
                 if unit.failure is not None:
                     raise InputError(unit.failure)
                 batch.tasks.setdefault(unit.task, []).append(unit.batch)

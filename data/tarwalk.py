@@ -82,6 +82,9 @@ def walk(path: str | os.PathLike[str]) -> Iterator[Entry]:
             file.seek(position)
             header = file.read(BLOCK)
             if header == b"\0" * BLOCK:
+                after = file.read(BLOCK)
+                if after.strip(b"\0"):
+                    raise DamagedTar(f"an empty block at byte {position}, but more behind it")
                 return
             if not _sound(header):
                 raise DamagedTar(f"no tar header at byte {position}")

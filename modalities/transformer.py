@@ -88,6 +88,10 @@ class Transformer(nn.Module):
             raise InputError(f"norm '{norm}' is unknown; choices: {', '.join(NORMS)}")
         if activation not in ACTIVATIONS:
             raise InputError(f"activation '{activation}' is unknown; choices: {', '.join(ACTIVATIONS)}")
+        if min(width, depth, heads) < 1 or not 0 <= dropout < 1:
+            raise InputError(
+                f"width={width}, depth={depth}, heads={heads} must be 1 or more and 0 <= dropout={dropout} < 1"
+            )
         if width % heads:
             raise InputError(f"heads={heads} does not divide width={width}")
         if rotary and width // heads % 2:

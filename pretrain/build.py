@@ -60,7 +60,7 @@ def make(node: Mapping[str, Any], where: str, roots: tuple[str, ...] = (), **ext
         return target(**arguments)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if key in node and _plain(value))
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{where}: {node['_target_']} refuses {given}: {reason}") from error

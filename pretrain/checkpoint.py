@@ -197,6 +197,8 @@ def find(place: str | Path) -> Content:
         InputError: there is none, or the one named is damaged.
     """
     path = Path(place).expanduser()
+    if path.name == POINTER and path.is_file():
+        path = path.with_name(path.read_text().strip())
     if _NAME.fullmatch(path.name) and path.is_dir():
         try:
             return read(path)

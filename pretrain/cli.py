@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from data.errors import InputError
+from data.errors import InputError, RunError
 from pretrain import host
 
-EXIT_INPUT, EXIT_STOPPED = 2, 143
+EXIT_ERROR, EXIT_INPUT, EXIT_STOPPED = 1, 2, 143
 
 USAGE = """\
 pretrain: self-supervised pretraining of text, image and audio models from tar shards
@@ -54,6 +54,11 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"pretrain: error: {error}", file=sys.stderr)
         return EXIT_INPUT
+    except RunError as error:
+        if traceback:
+            raise
+        print(f"pretrain: error: {error}", file=sys.stderr)
+        return EXIT_ERROR
     except KeyboardInterrupt:
         print("pretrain: stopped; the same command continues", file=sys.stderr)
         return EXIT_STOPPED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import types
 import typing
@@ -16,7 +17,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from data.errors import InputError, choices
 from pretrain import resolvers
@@ -71,6 +72,8 @@ def compose_raw(overrides: Sequence[str], config_dir: str | None = None) -> Dict
     try:
         with initialize_config_module("conf", version_base="1.3"):
             return compose("train", overrides=[*overrides, *_searchpath(config_dir)])
+    except RecursionError:
+        raise InputError("a config file lists itself among its defaults, directly or by way of another") from None
     except yaml.YAMLError as error:
         raise InputError(f"a config file is no YAML: {' '.join(str(error).split())}") from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -100,6 +103,8 @@ def _check_values(node: Mapping[Any, Any], schema: type, where: str) -> None:
     hints = typing.get_type_hints(schema)
     for entry in fields(schema):
         value, place = node[entry.name], f"{where}{entry.name}"
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{place}={value} is no finite number")
         if "least" in entry.metadata and value is not None and not value >= entry.metadata["least"]:
             raise InputError(f"{place}={value} is too small; it must be at least {entry.metadata['least']}")
         if "above" in entry.metadata and value is not None and not value > entry.metadata["above"]:
@@ -120,6 +125,8 @@ def _check_keys(node: Any, schema: type, where: str) -> None:
     known = [f.name for f in fields(schema)]
     for key in node:
         if key not in known:
+            if not where and str(key) in groups():
+                raise InputError(f"a file of the group '{key}' lacks its first line, '# @package _global_'")
             raise InputError(f"unknown key '{where}{key}'; {choices(str(key), known)}")
         hint = hints[key]
         if isinstance(hint, types.UnionType) or key in _FREE or OmegaConf.is_missing(node, key):
@@ -140,6 +147,13 @@ def _mapping(node: Any, where: str) -> Any:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, InterpolationKeyError):
+        wanted = re.search(r"Interpolation key '([^']+)'", str(error))
+        if wanted:
+            return (
+                f"{error.full_key} refers to '{wanted.group(1)}', which this config does not have; "
+                "an encoder of another kind than the task takes, or one left out?"
+            )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), None)
     return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]
@@ -155,9 +169,8 @@ def _explain(error: BaseException, overrides: Sequence[str], config_dir: str | N
     )
     if unknown:
         key = next(part for part in unknown.groups() if part)
-        full = next(
-            (o.lstrip("+~").split("=", 1)[0] for o in overrides if o.lstrip("+~").split("=", 1)[0].startswith(key)), key
-        )
+        given = [o.lstrip("+~").split("=", 1)[0] for o in overrides]
+        full = key if key in given else next((k for k in given if k.startswith((f"{key}.", f"{key}@"))), key)
         group, at, place = full.partition("@")
         if at and group in groups(config_dir):
             return f"'{place}' has no {group} yet; write +{full}=... to add one"

@@ -65,7 +65,7 @@ class Demo:
         from modalities.text import tokenizer
 
         partial = self.tokenizer.with_name(f".{self.tokenizer.name}.part")
-        tokenizer.train(_texts(self.root), self.vocab_size).save(str(partial))
+        partial.write_text(tokenizer.train(_texts(self.root), self.vocab_size).to_str())
         os.replace(partial, self.tokenizer)
 
 

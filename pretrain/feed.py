@@ -42,6 +42,7 @@ class Feed(pl.LightningDataModule):
     def __init__(self, config: Mapping[str, Any], streams: Mapping[str, Stream], module: Pretraining) -> None:
         super().__init__()
         self.config, self.streams, self.module = config, streams, module
+        self._loader: StepLoader | None = None
 
     def train_dataloader(self) -> StepLoader:
         """The loader."""
@@ -56,7 +57,7 @@ class Feed(pl.LightningDataModule):
             )
             for name, spec in self.config["tasks"].items()
         }
-        return StepLoader(
+        self._loader = StepLoader(
             tasks,
             start.step,
             self.config["max_steps"],
@@ -65,3 +66,9 @@ class Feed(pl.LightningDataModule):
             **self.config["loader"],
             pin_memory=self.module.device.type == "cuda",
         )
+        return self._loader
+
+    def close(self) -> None:
+        """Ends the loader's workers, however the run ended."""
+        if self._loader is not None:
+            self._loader.close()

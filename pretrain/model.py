@@ -78,7 +78,8 @@ def build_model(config: Mapping[str, Any]) -> Model:
             continue
         if "vocab_size" in node and node["vocab_size"] is None:
             raise InputError(
-                f"encoders.{name}.vocab_size is not known, as there is no tokenizer '{config['tokenizer']}'; give "
+                f"encoders.{name}.vocab_size is not known, as there is no tokenizer "
+                f"'{config['tokenizer']}'; give data.folder=DIR or "
                 "data.tokenizer=FILE ('pretrain shards pack ... --tokenizer 8000' makes one from own texts)"
             )
         torch.manual_seed(derive(seed, "encoders", name))

@@ -48,13 +48,15 @@ def multirun(overrides: Sequence[str], config_dir: str | None) -> int:
         runs.append((chosen, f"{base}/{name}" if name else base))
     worst = 0
     for number, (chosen, run_dir) in enumerate(runs, start=1):
+        quoted = run_dir.replace("\\", "\\\\").replace("'", "\\'")
         print(f"[{number}/{len(runs)}] {run_dir}", file=sys.stderr, flush=True)
         command = [
             sys.executable,
+            "-P",
             "-m",
             "pretrain",
             *[o for o in chosen if not o.startswith("run_dir=")],
-            f"run_dir='{run_dir}'",
+            f"run_dir='{quoted}'",
         ]
         command += ["--config-dir", config_dir] if config_dir else []
         code = _run(command)

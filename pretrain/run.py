@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from data.errors import InputError
 
@@ -38,6 +40,8 @@ class RunDirectory:
     """
 
     def __init__(self, path: str, rank: int = 0) -> None:
+        if not path.strip():
+            raise InputError("run_dir is empty; give the directory that the run's files belong in")
         self.path = Path(path).expanduser().absolute()
         self.rank = rank
         self._files: dict[str, IO[str]] = {}
@@ -125,8 +129,12 @@ class RunDirectory:
         path = self.path / CONFIG
         if not path.exists():
             return None
-        found = OmegaConf.to_container(OmegaConf.load(path))
-        assert isinstance(found, dict)
+        try:
+            found = OmegaConf.to_container(OmegaConf.load(path))
+        except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+            found = None
+        if not isinstance(found, dict) or not isinstance(found.get("tasks"), dict):
+            raise InputError(f"'{path}' is not the config of a run any more; move it away to go on by the checkpoint's")
         return {str(key): value for key, value in found.items()}
 
     def freeze_config(self, config: Mapping[str, Any], start: Mapping[str, Any]) -> None:
@@ -158,9 +166,11 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             if not line.endswith("\n"):
                 return  # cut short by the end of the process that wrote it
             try:
-                yield line, json.loads(line)
-            except ValueError:
-                raise InputError(f"'{path}' holds a line that is no JSON: {line[:60]!r}") from None
+                row = json.loads(line)
+                int(row["step"])
+                yield line, row
+            except (ValueError, TypeError, KeyError):
+                raise InputError(f"'{path}' holds a line that is no row with a step: {line[:60]!r}") from None
 
 
 def open_log(directory: RunDirectory, console: bool = True) -> None:

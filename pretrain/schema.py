@@ -94,7 +94,7 @@ class RunConfig:
 
     name: str = MISSING
     run_dir: str = MISSING
-    seed: int = MISSING
+    seed: int = at_least(0)
     max_steps: int = at_least(1)
     embed_dim: int = at_least(1)
     """Size of the joint space that contrastive tasks and evaluators share."""

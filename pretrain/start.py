@@ -92,6 +92,9 @@ def find_start(
     if found is None:
         refuse_to_begin_anew(directory)
     frozen = directory.frozen_config() or {}
+    for word in ("resume", "init_from"):
+        if found is not None and config[word] not in ("auto", None):
+            log.info("%s=%s counted for the run's first step alone; it has come further", word, config[word])
     if found is None and config["resume"] != "auto":
         place, frozen = config["resume"], {}
         found = checkpoint.find(place)
@@ -116,6 +119,7 @@ def refuse_to_begin_anew(directory: RunDirectory) -> None:
     reached = max((row["step"] for row in directory.rows(METRICS)), default=0)
     # The row of a later step is written only after the checkpoint before it was published.
     lost = frozen is not None and reached > frozen["checkpoint"]["every_n_steps"]
+    lost = lost or any(row["step"] > 0 for row in directory.rows("starts.jsonl"))
     if checkpoint.damaged(directory.checkpoints) or lost:
         raise InputError(
             f"'{directory.path}' has come to step {reached}, but no sound checkpoint is left (damaged ones are kept as "

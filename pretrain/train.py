@@ -9,8 +9,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from data.errors import InputError, choices
+from data.errors import InputError, RunError, choices
 from pretrain.build import make
 from pretrain.callbacks.beginning import Beginning
 from pretrain.callbacks.checkpointing import Checkpointing
@@ -63,7 +64,17 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     trainer = build_trainer(config, process, directory, callbacks)
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parameters(model).items())
     log.info("run %s to step %d; parameters: %s", directory.path, config["max_steps"], sizes)
-    trainer.fit(module, datamodule=Feed(config, streams, module))
+    feed = Feed(config, streams, module)
+    try:
+        trainer.fit(module, datamodule=feed)
+    except RuntimeError as error:
+        # Torch notices a dead worker in a signal handler, that is, in any line of the main process.
+        if "DataLoader worker" not in str(error):
+            raise
+        cause = str(error).splitlines()[0]
+        raise RunError(f"a loader worker died (out of memory?): {cause}; the same command continues") from None
+    finally:
+        feed.close()
     if trainer.is_global_zero:
         report(directory, module.start.step, config["max_steps"])
 
@@ -97,6 +108,15 @@ def build_trainer(
     # Lightning advises on its own loader and on what it does not save; neither is used here.
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    try:
+        return _trainer(options, process, loggers, callbacks)
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise InputError(f"trainer: {str(error).splitlines()[0]}") from None
+
+
+def _trainer(
+    options: Mapping[str, Any], process: Process, loggers: list[Any], callbacks: list[pl.Callback]
+) -> pl.Trainer:
     return pl.Trainer(
         accelerator=accelerator_of(options["accelerator"]),
         devices=options["devices"],

@@ -67,7 +67,10 @@ def pack(
         raise InputError(f"nothing in '{source.name}' can be packed: {report.reasons() or 'it is empty'}")
     packer = _Packer(replace(packing, fields=roles.detect(packing.fields, peeked, source.name)), packing.fields)
     report.fields = packer.packing.fields.named()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"folder '{folder}' cannot be made: {error.strerror}") from None
     with Splits(folder, packing.prefix, packing.max_bytes, packing.overwrite) as splits:
         for split in packer.known_splits():
             splits.claim(split)

@@ -76,7 +76,9 @@ class ImagePrepare:
                     pixels = np.repeat(grey[..., None], 3, axis=2)
                 else:
                     pixels = np.array(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except UnidentifiedImageError:
+            raise SampleError(f"not a picture of a known kind ({', '.join(FORMATS)})") from None
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise SampleError(f"undecodable picture: {error}") from None
         return torch.from_numpy(pixels).permute(2, 0, 1)
 

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
+from safetensors import SafetensorError
 
+from data.errors import RunError
 from data.loader import StepBatch
 from pretrain import checkpoint
+from pretrain.callbacks.metrics import check_finite, flat_row
 from pretrain.module import Pretraining
 from pretrain.run import RunDirectory
 
@@ -48,10 +51,17 @@ class Checkpointing(pl.Callback):
 
     def save(self, trainer: pl.Trainer, module: Pretraining) -> None:
         """Publishes the state after the last step; every process holds all of it, rank 0 writes."""
+        check_finite(flat_row(module), module.steps_done)
         self.directory.secure()
         trainer.strategy.barrier("rows are on disk")
         if trainer.is_global_zero:
-            published = checkpoint.publish(self.directory.checkpoints, self.content(module))
+            try:
+                published = checkpoint.publish(self.directory.checkpoints, self.content(module))
+            except (OSError, SafetensorError) as error:
+                raise RunError(
+                    f"the checkpoint of step {module.steps_done} cannot be written: {error}; older ones are untouched; "
+                    "make room, and the same command continues"
+                ) from None
             self._sound.add(published.name)
             checkpoint.prune(self.directory.checkpoints, self.keep_last, self._sound)
 

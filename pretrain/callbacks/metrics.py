@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 
+from data.errors import RunError
 from data.loader import StepBatch
 from pretrain.module import Pretraining
 from pretrain.run import LEDGER, METRICS, SPEED, RunDirectory
@@ -42,6 +45,7 @@ class Metrics(pl.Callback):
         if step % self.every_n_steps and not pl_module.held_out:
             return
         self.row = flat_row(pl_module) | pl_module.held_out
+        check_finite(self.row, step)
         if trainer.is_global_zero:
             self.directory.append(METRICS, {"step": step, **self.row})
             self.directory.append(SPEED, {"step": step, **self.speed})
@@ -56,3 +60,18 @@ def flat_row(module: Pretraining) -> dict[str, float]:
     for task, metrics in module.last.items():
         row |= {f"{task}/{name}" if task else name: float(value) for name, value in metrics.items()}
     return row
+
+
+def check_finite(row: Mapping[str, float], step: int) -> None:
+    """Stops a run whose numbers are sick before they reach a file or a checkpoint.
+
+    Raises:
+        RunError: naming the step and what is not finite.
+    """
+    sick = sorted(name for name, value in row.items() if not math.isfinite(value))
+    if sick:
+        verb = "is" if len(sick) == 1 else "are"
+        raise RunError(
+            f"step {step}: {', '.join(sick[:4])} {verb} not finite; nothing of it is saved; the same command goes on "
+            "from the newest checkpoint (a lower optimizer.lr?)"
+        )

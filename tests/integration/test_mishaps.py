@@ -1,0 +1,66 @@
+"""What goes wrong around a run: dead workers, full disks, numbers that are none, launchers that disagree."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from pretrain import checkpoint
+from tests.integration.runs import SMALL, run, start, steps, wait
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_dead_worker_ends_the_run_and_not_its_data(tmp_path: Path, which: int) -> None:
+    command = [*SMALL, f"run_dir={tmp_path / 'run'}", "loader.workers=2", "max_steps=100000"]
+    pid = start(command)
+    while not (tmp_path / "run/metrics.jsonl").exists() or len(steps(tmp_path / "run")) < 4:
+        time.sleep(0.02)
+    workers = children(pid)
+    os.kill(workers[which], signal.SIGKILL)
+    assert wait(pid, 30) == 1
+    assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
+    assert checkpoint.find(tmp_path / "run").step >= 3
+
+
+def test_numbers_that_are_none_are_never_saved(tmp_path: Path) -> None:
+    assert run([*SMALL, f"run_dir={tmp_path / 'run'}", "optimizer.lr=1e30", "checkpoint.every_n_steps=1"]) == 1
+    for path in checkpoint.published(tmp_path / "run/checkpoints"):
+        assert all(tensor.isfinite().all() for tensor in checkpoint.read(path).model.values())
+    assert "NaN" not in (tmp_path / "run/metrics.jsonl").read_text()
+
+
+def test_a_full_disk_is_one_line_and_leaves_older_checkpoints(tmp_path: Path) -> None:
+    command = [*SMALL, f"run_dir={tmp_path / 'run'}"]
+
+    def full() -> None:
+        publish = checkpoint.save_file
+
+        def refusing(tensors: dict[str, object], path: Path) -> None:
+            if "step-00000006" in str(path):
+                raise OSError(28, "No space left on device")
+            publish(tensors, path)
+
+        checkpoint.save_file = refusing
+
+    assert wait(start(command, full)) == 1
+    assert checkpoint.find(tmp_path / "run").step == 3
+    assert run(command) == 0
+
+
+def test_resume_from_another_run_is_held_to_its_config(tmp_path: Path) -> None:
+    assert run([*SMALL, f"run_dir={tmp_path / 'a'}", "max_steps=3"]) == 0
+    other = [*SMALL, f"run_dir={tmp_path / 'b'}", f"resume={tmp_path / 'a'}", "max_steps=6"]
+    assert run([*other, "seed=7"]) == 2
+    assert run([*other, "tasks.mlm.batch_size=2"]) == 2
+    assert run(other) == 0
+    assert steps(tmp_path / "b") == [4, 5, 6]
+    (tmp_path / "a/config.yaml").unlink()
+    assert run([*SMALL, f"run_dir={tmp_path / 'a'}", "max_steps=6", "seed=7"]) == 2
