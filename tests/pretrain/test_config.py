@@ -62,7 +62,7 @@ def test_cache_is_where_the_environment_says(monkeypatch):
         (["tasks.mlm.weight=[1]"], "tasks.mlm.weight: "),
         (["allow_changes=seed"], "allow_changes: "),
         (["max_steps=???"], "Missing mandatory value: max_steps"),
-        (["run_dir=${nope}"], "run_dir: Interpolation key 'nope' not found"),
+        (["run_dir=${nope}"], "run_dir refers to 'nope'"),
         (["loader=null"], "loader is None, but has keys of its own$"),
         (["tasks.mlm=null"], "tasks.mlm is None, .*'~tasks.mlm'"),
         (["tasks=null"], "tasks is None"),

@@ -40,7 +40,7 @@ def test_a_torn_line_alone_is_dropped_even_if_it_is_json(tmp_path):
 def test_a_damaged_line_in_the_middle_is_named(tmp_path):
     run = RunDirectory(str(tmp_path))
     (run.path / METRICS).write_text('{"step": 1}\nnonsense\n{"step": 3}\n')
-    with pytest.raises(InputError, match=r"metrics.jsonl' holds a line that is no JSON: 'nonsense"):
+    with pytest.raises(InputError, match=r"metrics.jsonl' holds a line that is no row with a step: 'nonsense"):
         run.rewind(3)
 
 
@@ -48,7 +48,7 @@ def test_config_and_results_survive(tmp_path):
     run = RunDirectory(str(tmp_path))
     assert run.frozen_config() is None
     assert run.results() is None
-    config = {"a": 1, "b": {"c": [1.5, None, "x: y"], "d": {}}, "e": "1e-3", "f": True, "g": "null"}
+    config = {"tasks": {}, "a": 1, "b": {"c": [1.5, None, "x: y"], "d": {}}, "e": "1e-3", "f": True, "g": "null"}
     run.freeze_config(config, {"overrides": []})
     run.write_results(3, {"m": {"value": 0.5, "chance": 0.1}})
     assert RunDirectory(str(tmp_path), rank=1).frozen_config() == config
