@@ -46,3 +46,10 @@ def test_any_subset_of_the_tasks(tmp_path: Path, without: list[str], measured: s
     metrics = json.loads((tmp_path / "run/results.json").read_text())["metrics"]
     assert measured in metrics
     assert gone not in metrics
+
+
+def test_other_encoders_and_another_source_by_overrides_alone(tmp_path: Path) -> None:
+    others = [f"encoder@encoders.{name}={name}_small" for name in ("text", "image", "audio")]
+    smaller = [f"tasks.{task}.batch_size=4" for task in ("mlm", "clip", "clap", "wav2vec")]
+    prose = "tasks.mlm.source=${data.root}/prose-val-*.tar"
+    assert run([*QUICK, *others, *smaller, prose, "max_steps=1", f"run_dir={tmp_path / 'run'}"]) == 0

@@ -63,7 +63,7 @@ def test_bomb_is_refused_from_its_header(width, height):
     ],
 )
 def test_what_cannot_be_decoded_is_the_samples_fault(raw):
-    with pytest.raises(SampleError, match="undecodable picture|not a picture of a known kind"):
+    with pytest.raises(SampleError, match=r"undecodable picture|not a picture of a known kind"):
         ImagePrepare(16)(sample(raw), generator(0), True)
 
 
