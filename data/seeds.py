@@ -1,4 +1,4 @@
-"""Every random number comes from a named seed, so that none has to be saved (DESIGN invariant 2)."""
+"""Every random number comes from a named seed, so that none is saved: invariant 2 of docs/architecture.md."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from data.errors import InputError
 from data.stream import Stream
 from pretrain import checkpoint, resume
 from pretrain.model import Model, tokenizers
+from pretrain.optim.state import restore_optimizer
 from pretrain.run import METRICS, RunDirectory
 
 log = logging.getLogger("pretrain")
@@ -143,7 +144,7 @@ def restore(found: checkpoint.Content, model: Model, optimizer: torch.optim.Opti
             sizes = f"{tuple(there.shape)} in the checkpoint and {tuple(here.shape)} in this model"
             raise InputError(f"'{name}' is {sizes}: another model size")
     model.load_state_dict(found.model)
-    checkpoint.restore_optimizer(optimizer, model, found.optimizer)
+    restore_optimizer(optimizer, model, found.optimizer)
 
 
 def initialise_from(place: str, model: Model, digests: Mapping[str, str], allowed: list[str]) -> None:

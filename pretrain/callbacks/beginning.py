@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch.distributed as dist
 
 from data.errors import InputError
-from pretrain import checkpoint
 from pretrain.module import Pretraining
+from pretrain.optim.state import optimizer_tensors, restore_optimizer
 from pretrain.provenance import provenance
 from pretrain.run import RunDirectory
 from pretrain.start import begin
@@ -54,12 +54,12 @@ class Beginning(pl.Callback):
         self.directory.freeze_config(self.config, provenance(self.overrides) | where)
 
     def _share(self, module: Pretraining, error: InputError | None) -> InputError | None:
-        tensors = checkpoint.optimizer_tensors(module.optimizer, module.model)
+        tensors = optimizer_tensors(module.optimizer, module.model)
         message: list[Any] = [str(error) if error else "", module.start, dict(module.model.state_dict()), tensors]
         dist.broadcast_object_list(message)
         text, module.start, weights, tensors = message
         if text:
             return InputError(text)
         module.model.load_state_dict(weights)
-        checkpoint.restore_optimizer(module.optimizer, module.model, tensors)
+        restore_optimizer(module.optimizer, module.model, tensors)
         return None

@@ -75,5 +75,5 @@ class Checkpointing(pl.Callback):
             **self.facts,
         }
         return checkpoint.Content(
-            dict(module.model.state_dict()), checkpoint.optimizer_tensors(module.optimizer, module.model), state
+            dict(module.model.state_dict()), optimizer_tensors(module.optimizer, module.model), state
         )

@@ -1,4 +1,4 @@
-"""Loss and gradient of a step are those of the whole global batch, however it is split; each task of the default run."""
+"""Loss and gradient of a step are those of the whole global batch, however it is split; for each default task."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from data.errors import InputError
 from pretrain import checkpoint
 from pretrain.checkpoint import Content, Damaged
 from pretrain.optim.adamw import adamw
+from pretrain.optim.state import optimizer_tensors, restore_optimizer
 
 
 def network(seed=0):
@@ -40,12 +41,12 @@ def content(step=3, seed=0):
         "schedule": {"name": "Cosine", "max_steps": 9},
         "data": {"t": "a"},
     }
-    return Content(dict(model.state_dict()), checkpoint.optimizer_tensors(optimizer, model), state)
+    return Content(dict(model.state_dict()), optimizer_tensors(optimizer, model), state)
 
 
 def test_round_trip_is_bitwise_and_training_goes_on_as_if_never_stopped(tmp_path):
     model, optimizer = trained()
-    whole = Content(dict(model.state_dict()), checkpoint.optimizer_tensors(optimizer, model), content().state)
+    whole = Content(dict(model.state_dict()), optimizer_tensors(optimizer, model), content().state)
     read = checkpoint.read(checkpoint.publish(tmp_path, whole))
     assert read.state == whole.state
     for ours, theirs in ((whole.model, read.model), (whole.optimizer, read.optimizer)):
@@ -54,12 +55,12 @@ def test_round_trip_is_bitwise_and_training_goes_on_as_if_never_stopped(tmp_path
     again = network(seed=9)
     fresh = adamw(list(again.named_parameters()), lr=1e-2, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1)
     again.load_state_dict(read.model)
-    checkpoint.restore_optimizer(fresh, again, read.optimizer)
+    restore_optimizer(fresh, again, read.optimizer)
     for step in range(3, 6):
         update(model, optimizer, step)
         update(again, fresh, step)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
-    assert checkpoint.optimizer_tensors(optimizer, model).keys() == checkpoint.optimizer_tensors(fresh, again).keys()
+    assert optimizer_tensors(optimizer, model).keys() == optimizer_tensors(fresh, again).keys()
 
 
 def test_kinds_of_tensors_that_a_model_may_hold(tmp_path):
@@ -253,7 +254,7 @@ def test_digest_sees_one_bit_the_step_the_positions_and_the_schedule():
 def test_optimizer_state_that_cannot_be_kept_or_put_back_is_named():
     model, optimizer = trained()
     with pytest.raises(InputError, match="optimizer state for 'gone'"):
-        checkpoint.restore_optimizer(optimizer, model, {"gone/exp_avg": torch.zeros(1)})
+        restore_optimizer(optimizer, model, {"gone/exp_avg": torch.zeros(1)})
     optimizer.state[model[0].weight]["count"] = 3
     with pytest.raises(InputError, match=r"keeps 'count' of '0.weight' as int"):
-        checkpoint.optimizer_tensors(optimizer, model)
+        optimizer_tensors(optimizer, model)
