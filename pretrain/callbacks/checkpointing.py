@@ -13,6 +13,7 @@ from data.loader import StepBatch
 from pretrain import checkpoint
 from pretrain.callbacks.metrics import check_finite, flat_row
 from pretrain.module import Pretraining
+from pretrain.optim.state import optimizer_tensors
 from pretrain.run import RunDirectory
 
 
