@@ -159,11 +159,17 @@ def _one_line(error: BaseException) -> str:
     return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]
 
 
+def malformed_override(override: str) -> str:
+    """What to say of an override that Hydra cannot parse."""
+    key, _, value = override.partition("=")
+    return f"'{override}' is no override; put a value with special characters into quotes twice: {key}='\"{value}\"'"
+
+
 def _explain(error: BaseException, overrides: Sequence[str], config_dir: str | None) -> str:
     text = str(error)
     malformed = getattr(error, "override", None)
     if malformed is not None:
-        return f"'{malformed}' is no override: {_one_line(error)}"
+        return malformed_override(malformed)
     unknown = re.search(
         r"Could not override '([^']+)'|Key '([^']+)' is not in struct|Could not delete from config. '([^']+)'", text
     )

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import OverrideParseException
 
 from data.errors import InputError
 from pretrain import config
@@ -23,8 +23,8 @@ def combinations(overrides: Sequence[str]) -> list[list[str]]:
     """
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise InputError(str(error).splitlines()[0]) from None
+    except OverrideParseException as error:
+        raise InputError(config.malformed_override(error.override)) from None
     axes = [
         [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
         if o.is_sweep_override()
