@@ -124,6 +124,21 @@ def prepare_at(data: TaskData, positions: Sequence[int], training: bool) -> Unit
     return Unit(-1, stream.task, data.prepare.collate(items), samples, rejected)
 
 
+def share_of(task: str, batch_size: int, world_size: int) -> int:
+    """Samples of each step that one of ``world_size`` ranks prepares.
+
+    Raises:
+        InputError: the global batch cannot be dealt evenly.
+    """
+    if batch_size < 1 or batch_size % world_size:
+        fitting = [n for n in range(1, batch_size + 1) if batch_size % n == 0][:12]
+        raise InputError(
+            f"batch_size={batch_size} of task '{task}' cannot be dealt evenly to {world_size} devices; "
+            f"numbers of devices that divide it: {', '.join(map(str, fitting)) or 'none'}"
+        )
+    return batch_size // world_size
+
+
 class StepLoader:
     """Iterates over the steps ``start`` to ``stop`` (exclusive) as :class:`StepBatch`.
 
@@ -151,12 +166,6 @@ class StepLoader:
         pin_memory: bool = False,
     ) -> None:
         for name, task in tasks.items():
-            if task.batch_size < 1 or task.batch_size % world_size:
-                fitting = [n for n in range(1, task.batch_size + 1) if task.batch_size % n == 0][:12]
-                raise InputError(
-                    f"batch_size={task.batch_size} of task '{name}' cannot be dealt evenly to {world_size} devices; "
-                    f"numbers of devices that divide it: {', '.join(map(str, fitting)) or 'none'}"
-                )
             if task.micro_batch_size is not None and task.micro_batch_size < 1:
                 raise InputError(f"micro_batch_size={task.micro_batch_size} of task '{name}' is not 1 or more, or null")
         if workers < 0:
@@ -212,7 +221,7 @@ class _Units(IterableDataset):
         self.tasks, self.start, self.stop = tasks, start, stop
         self.parts: list[tuple[str, int, int]] = []  # (task, first, last) within the global batch
         for name, task in tasks.items():
-            share = task.batch_size // world_size
+            share = share_of(name, task.batch_size, world_size)
             micro = min(task.micro_batch_size or share, share)
             begins = range(rank * share, (rank + 1) * share, micro)
             self.parts += [(name, begin, min(begin + micro, (rank + 1) * share)) for begin in begins]

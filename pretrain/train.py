@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from data.errors import InputError, RunError, choices
+from data.loader import share_of
 from pretrain.build import make
 from pretrain.callbacks.beginning import Beginning
 from pretrain.callbacks.checkpointing import Checkpointing
@@ -46,6 +47,8 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
         )
     options = config["trainer"]
     process = this_process(options["devices"], options["num_nodes"])
+    for name, spec in config["tasks"].items():
+        share_of(name, spec["batch_size"], process.world_size)
     directory = RunDirectory(config["run_dir"], process.rank)
     open_log(directory, console=process.rank == 0)
     torch.set_num_threads(options["threads"] or max(1, cores() // options["devices"]))
