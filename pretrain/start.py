@@ -86,8 +86,7 @@ def find_start(
     for path, content in checkpoint.newest(directory.checkpoints):
         if isinstance(content, checkpoint.Damaged):
             log.warning("checkpoint %s is damaged (%s); set aside", path.name, content)
-            if directory.rank == 0:
-                checkpoint.set_aside(path)
+            checkpoint.set_aside(path)
         else:
             found = content
     if found is None:
@@ -118,9 +117,13 @@ def refuse_to_begin_anew(directory: RunDirectory) -> None:
     """
     frozen = directory.frozen_config()
     reached = max((row["step"] for row in directory.rows(METRICS)), default=0)
-    # The row of a later step is written only after the checkpoint before it was published.
-    lost = frozen is not None and reached > frozen["checkpoint"]["every_n_steps"]
-    lost = lost or any(row["step"] > 0 for row in directory.rows("starts.jsonl"))
+    starts = [row["step"] for row in directory.rows("starts.jsonl")]
+    lost = False
+    if frozen is not None and starts:
+        # The row of a later step is written only after the checkpoint before it was published. A run that goes on from
+        # another one (resume=...) begins at that one's step.
+        every = frozen["checkpoint"]["every_n_steps"]
+        lost = reached > (starts[0] // every + 1) * every or max(starts) > starts[0]
     if checkpoint.damaged(directory.checkpoints) or lost:
         raise InputError(
             f"'{directory.path}' has come to step {reached}, but no sound checkpoint is left (damaged ones are kept as "

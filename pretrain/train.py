@@ -39,6 +39,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
 
     Raises:
         InputError: something in the config, the data or the run directory does not fit.
+        RunError: it cannot go on; what was published stays.
         Stopped: a signal ended it; a checkpoint is published.
     """
     if config["init_from"] is not None and config["resume"] != "auto":

@@ -64,3 +64,15 @@ def test_resume_from_another_run_is_held_to_its_config(tmp_path: Path) -> None:
     assert steps(tmp_path / "b") == [4, 5, 6]
     (tmp_path / "a/config.yaml").unlink()
     assert run([*SMALL, f"run_dir={tmp_path / 'a'}", "max_steps=6", "seed=7"]) == 2
+
+
+def test_a_run_that_goes_on_from_another_survives_a_kill_before_its_first_checkpoint(tmp_path: Path) -> None:
+    assert run([*SMALL, f"run_dir={tmp_path / 'a'}", "max_steps=3"]) == 0
+    other = [*SMALL, f"run_dir={tmp_path / 'b'}", f"resume={tmp_path / 'a'}", "checkpoint.every_n_steps=4"]
+    pid = start([*other, "checkpoint.every_n_steps=100"])
+    while not (tmp_path / "b/metrics.jsonl").exists() or len(steps(tmp_path / "b")) < 2:
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    assert wait(pid) == -signal.SIGKILL
+    assert run(other) == 0
+    assert steps(tmp_path / "b") == list(range(4, 13))
