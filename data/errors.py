@@ -17,8 +17,37 @@ class RunError(Exception):
     """
 
 
+KINDS = (
+    "unreadable",  # its bytes cannot be read, or are not what the index says
+    "undecodable",  # a damaged file, or one of another format
+    "missing",  # a member or a field of it that is needed
+    "not_utf8",
+    "empty",
+    "too_short",
+    "too_long",
+    "too_large",  # bytes of a member
+    "bomb",  # a small file that would decode to a huge one
+    "wrong_rate",
+    "silent",
+)
+"""Why a sample cannot be used, in a word."""
+
+
 class SampleError(Exception):
-    """One sample cannot be used. Carries the reason alone; the reader adds the shard and the key."""
+    """One sample cannot be used. Carries the reason; the reader adds the shard and the key.
+
+    Args:
+        reason: one line.
+        kind: one of :data:`KINDS`.
+        member: extension of the member at fault, "" if it is the sample as a whole.
+    """
+
+    def __init__(self, reason: str, kind: str = "undecodable", member: str = "") -> None:
+        super().__init__(reason)
+        self.kind, self.member = kind, member
+
+    def __reduce__(self) -> tuple[type[SampleError], tuple[str, str, str]]:
+        return SampleError, (str(self), self.kind, self.member)
 
 
 def choices(value: str, known: Iterable[str]) -> str:

@@ -22,14 +22,20 @@ class Sample:
     key: str
     members: dict[str, bytes]
 
-    def first(self, extensions: Iterable[str], what: str) -> tuple[str, bytes]:
+    def first(self, extensions: Iterable[str], what: str, max_bytes: int | None = None) -> tuple[str, bytes]:
         """The first of ``extensions`` that the sample has, as (extension, bytes).
 
         Raises:
-            SampleError: it has none of them; ``what`` names the missing part.
+            SampleError: it has none of them, where ``what`` names the missing part; or it is of more than
+                ``max_bytes``.
         """
         wanted = tuple(extensions)
         for extension in wanted:
             if extension in self.members:
-                return extension, self.members[extension]
-        raise SampleError(f"no {what} member ({'|'.join(wanted)}); it has: {', '.join(sorted(self.members)) or 'none'}")
+                found = self.members[extension]
+                if max_bytes is not None and len(found) > max_bytes:
+                    reason = f"member {extension} of {len(found)} bytes exceeds max_bytes={max_bytes}"
+                    raise SampleError(reason, "too_large", extension)
+                return extension, found
+        has = ", ".join(sorted(self.members)) or "none"
+        raise SampleError(f"no {what} member ({'|'.join(wanted)}); it has: {has}", "missing", "|".join(wanted))

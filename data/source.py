@@ -3,115 +3,191 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 
 import numpy as np
 
 from data import index
 from data.errors import InputError, SampleError
+from data.manifest import ShardList
+from data.openshards import Opened, OpenShards
 from data.pattern import expand
 from data.sample import Sample
+from data.store.store import Store
+from data.store.url import base, shown
 
-_OPEN_FILES = 64
+_AT_ONCE = 16
 
 
 class Source:
     """The samples of some shards, numbered shard after shard.
 
+    Where a manifest says what a shard holds, the shard is not touched before a sample of it is read.
+
     Args:
         name: for messages and metrics.
-        pattern: paths, globs, brace expressions, ``::`` joins or a folder; see :func:`data.pattern.expand`.
+        pattern: what :func:`data.pattern.expand` takes.
+        store: where shards come from.
+
+    Attributes:
+        urls: S names of shards.
+        counts: (S,) int64, samples of each.
+        bytes: (S,) int64, size of each as it is stored; -1 where a manifest does not say.
+        damage: a line for each damaged place of a shard.
 
     Raises:
-        InputError: nothing matches, or a shard is empty, breaks off or cannot be read.
+        InputError: nothing matches, or a shard cannot be read or holds no sample.
+        RunError: a remote shard cannot be had.
     """
 
-    def __init__(self, name: str, pattern: str | Sequence[str]) -> None:
+    def __init__(self, name: str, pattern: str | Sequence[str], store: Store | None = None) -> None:
         self.name = name
         self.pattern = pattern
+        self.store = store or Store()
         try:
-            paths = expand(pattern if isinstance(pattern, str) else list(pattern))
+            self.shards = expand(pattern, self.store)
+            versions = _learn(self.shards, self.store)
         except InputError as error:
             raise InputError(f"source '{name}': {error}") from None
-        self.shards = [index.load(path) for path in paths]
-        for shard in self.shards:
-            if len(shard) == 0:
-                raise InputError(
-                    f"source '{name}': shard '{shard.path}' is empty" + (f" ({shard.damage})" * bool(shard.damage))
-                )
-            if shard.damage:  # to go on with what is left would be to train on less data than was named
-                raise InputError(
-                    f"source '{name}': shard '{shard.path}' is damaged ({shard.damage}); {len(shard)} of its samples "
-                    "are still readable; repair it or leave it out ('pretrain shards check' says which are whole)"
-                )
-        self._ends = np.cumsum([len(shard) for shard in self.shards])
-        self._files: OrderedDict[int, int] = OrderedDict()
+        self.urls, self.counts, self.bytes = self.shards.urls, self.shards.samples, self.shards.bytes
+        damage = self.shards.damage()
+        empty = np.flatnonzero(self.counts == 0)
+        if len(empty):
+            why = damage.get(int(empty[0]), ())
+            raise InputError(
+                f"source '{name}': shard '{shown(self.urls[empty[0]])}' is empty" + (f" ({why[0]})" if why else "")
+            )
+        self.damage = [
+            f"shard '{shown(self.urls[shard])}': {line} ({self.counts[shard]} samples are readable)"
+            for shard, lines in damage.items()
+            for line in lines
+        ]
+        self._ends = array("q", np.cumsum(self.counts).tobytes())
+        self._starts = np.cumsum(self.counts) - self.counts
+        self._open = OpenShards(self.shards, self.store, versions)
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return self._ends[-1]
 
-    def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_files": OrderedDict()}  # file descriptors belong to the process that opened them
+    def close(self) -> None:
+        """Closes the shards that are open; reading opens them again."""
+        self._open.close()
 
-    def place(self, number: int) -> tuple[index.ShardIndex, int]:
-        """The shard of sample ``number``, and its number there."""
-        shard = int(np.searchsorted(self._ends, number, side="right"))
-        return self.shards[shard], number - (int(self._ends[shard - 1]) if shard else 0)
+    def place(self, number: int) -> tuple[int, int]:
+        """The shard of sample ``number``, and the sample's number there."""
+        shard = bisect_right(self._ends, number)
+        return shard, number - (self._ends[shard - 1] if shard else 0)
+
+    def places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """:meth:`place` of many: (n,) int64 each."""
+        shards = np.searchsorted(self._starts, numbers, side="right") - 1
+        return shards, numbers - self._starts[shards]
+
+    @cached_property
+    def pinning(self) -> bool:
+        """Whether an open shard keeps bytes of a cache occupied, of any shard."""
+        return any(map(self.store.cached, self.urls))
+
+    def open(self, shard: int) -> Opened:
+        """The open shard; see :class:`data.openshards.OpenShards`."""
+        return self._open(shard)
+
+    def index(self, shard: int) -> index.ShardIndex:
+        """Its index; whatever is open stays open."""
+        return self._open.index(shard)
 
     def identity(self, number: int) -> tuple[str, str]:
-        """(shard base name, key) of sample ``number``."""
+        """(shard base name, key) of sample ``number``; its number in the shard where the key cannot be read."""
         shard, inner = self.place(number)
-        return os.path.basename(shard.path), shard.keys[inner]
+        try:
+            opened = self._open(shard)
+            return opened.name, opened.index.key(inner, opened.file)
+        except (SampleError, OSError):
+            return base(self.urls[shard]), f"(sample {inner})"
 
     def read(self, number: int) -> Sample:
         """Sample ``number``, undecoded.
 
         Raises:
-            SampleError: its bytes cannot be read, or not all of them.
+            SampleError: its bytes cannot be read, or are not what the index of its shard says.
+            RunError: its shard cannot be had from afar.
         """
-        shard_number = int(np.searchsorted(self._ends, number, side="right"))
-        shard, inner = self.place(number)
-        members = {}
+        shard = bisect_right(self._ends, number)
+        inner = number - (self._ends[shard - 1] if shard else 0)
+        opened = self._open(shard)
         try:
-            file = self._file(shard_number, shard.path)
-            for extension, (offset, size) in shard.members(inner).items():
-                members[extension] = os.pread(file, size, offset)
-                if len(members[extension]) != size:
-                    raise SampleError(f"member {extension} breaks off: the shard is shorter than when it was opened")
+            key, members = opened.index.read(inner, opened.file)
         except OSError as error:
             raise SampleError(f"shard cannot be read: {error.strerror}") from None
-        return Sample(os.path.basename(shard.path), shard.keys[inner], members)
+        return Sample(opened.name, key, members)
 
-    def _file(self, number: int, path: str) -> int:
-        if number in self._files:
-            self._files.move_to_end(number)
-            return self._files[number]
-        while len(self._files) >= _OPEN_FILES:
-            os.close(self._files.popitem(last=False)[1])
-        self._files[number] = os.open(path, os.O_RDONLY)
-        return self._files[number]
+    def require(self, needs: Mapping[str, tuple[str, ...]], max_share: float = 0.0) -> None:
+        """Checks that the samples have one of the extensions of each need, all but ``max_share`` of them.
 
-    def require(self, needs: Mapping[str, tuple[str, ...]]) -> None:
-        """Checks against the indexes that every sample has one of the extensions of each need.
+        Samples beside damage are let pass: what they lack is found when they are read, as with those few.
 
         Raises:
             InputError: naming a sample that lacks one, and what it has.
         """
         for what, wanted in needs.items():
-            for shard in self.shards:
-                lacking = shard.lacking(wanted)
-                if len(lacking):
-                    first = int(lacking[0])
-                    raise InputError(
-                        f"source '{self.name}': {len(lacking)} of {len(shard)} samples of '{shard.path}' "
-                        f"have no {what} member ({'|'.join(wanted)}); "
-                        f"'{shard.keys[first]}' has: {', '.join(sorted(shard.members(first)))}"
-                    )
+            lacking, example = 0, ""
+            for shard in self.shards.unproven(wanted).tolist():
+                try:
+                    count, line = self._lacking(shard, what, wanted)
+                except (SampleError, OSError) as error:
+                    raise InputError(f"source '{self.name}': shard '{shown(self.urls[shard])}': {error}") from None
+                lacking, example = lacking + count, example or line
+                if lacking > max_share * len(self):
+                    raise InputError(f"source '{self.name}': {example}")
+
+    def _lacking(self, shard: int, what: str, wanted: tuple[str, ...]) -> tuple[int, str]:
+        """How many samples of a shard lack all of ``wanted``, and the first of them in words."""
+        opened = self._open(shard)
+        lacking = np.setdiff1d(opened.index.lacking(wanted), opened.index.doubtful)
+        if not len(lacking):
+            return 0, ""
+        first = int(lacking[0])
+        return len(lacking), (
+            f"{len(lacking)} of {self.counts[shard]} samples of '{shown(self.urls[shard])}' "
+            f"have no {what} member ({'|'.join(wanted)}); "
+            f"'{opened.index.key(first, opened.file)}' has: {', '.join(sorted(opened.index.members(first)))}"
+        )
+
+    def listing(self) -> list[tuple[str, int, int]]:
+        """(base name, samples, bytes) of each shard, in order."""
+        return list(self._rows())
 
     def fingerprint(self) -> str:
         """SHA-256 over the names, sample counts and sizes of the shards, in order: what an order is made of."""
-        text = "\n".join(f"{Path(s.path).name}\t{len(s)}\t{s.tar_bytes}" for s in self.shards)
-        return hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256()
+        for number, (name, samples, size) in enumerate(self._rows()):
+            digest.update(f"{chr(10) * (number > 0)}{name}\t{samples}\t{size}".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def _rows(self) -> Iterator[tuple[str, int, int]]:
+        step = 4096
+        for at in range(0, len(self.urls), step):
+            here = slice(at, at + step)
+            names = map(base, self.urls[here])
+            yield from zip(names, self.counts[here].tolist(), self.bytes[here].tolist(), strict=True)
+
+
+def _learn(shards: ShardList, store: Store) -> dict[int, str]:
+    """Learns what no manifest says, from the indexes; returns shard -> the version that was seen."""
+    unknown = np.flatnonzero(shards.samples < 0).tolist()
+    versions = {}
+
+    def look(shard: int) -> tuple[index.Summary, str]:
+        found, stamp = index.summary_of(shards.urls[shard], store)
+        return found, stamp.token
+
+    far = sum(store.remote(shards.urls[shard]) for shard in unknown) > 1
+    with ThreadPoolExecutor(_AT_ONCE if far else 1) as pool:  # each waits for answers from afar
+        for shard, (summary, version) in zip(unknown, (pool.map if far else map)(look, unknown), strict=True):
+            shards.learn(shard, summary)
+            versions[shard] = version
+    return versions
