@@ -90,6 +90,17 @@ def kill_after(arguments: Sequence[str], seconds: float) -> bool:
     return wait(pid) == -signal.SIGKILL
 
 
+def kill_at(arguments: Sequence[str], run_dir: Path, step: int) -> bool:
+    """Starts a run and kills it with SIGKILL when it has written the row of ``step``; False if it had ended before."""
+    pid = start(arguments)
+    while not (run_dir / "metrics.jsonl").exists() or step not in steps(run_dir):
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            break
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    return wait(pid) == -signal.SIGKILL
+
+
 def outcome(run_dir: Path) -> tuple[str, bytes, bytes]:
     """What must be equal: digest of weights, optimizer, positions and schedule; metrics.jsonl; results.json."""
     content = checkpoint.find(run_dir)
@@ -98,4 +109,5 @@ def outcome(run_dir: Path) -> tuple[str, bytes, bytes]:
 
 def steps(run_dir: Path) -> list[int]:
     """The ``step`` of each row of metrics.jsonl."""
-    return [json.loads(line)["step"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines(keepends=True)
+    return [json.loads(line)["step"] for line in lines if line.endswith("\n")]

@@ -9,6 +9,7 @@ from modalities.objective import Step
 from pretrain import config
 from pretrain.feed import open_streams
 from pretrain.model import build_model
+from pretrain.storage import open_store
 from tests.integration.runs import SMALL
 
 BATCH = 8
@@ -23,7 +24,7 @@ def test_splits_change_nothing(name: str) -> None:
 
         make(composed["data"]["builder"], "data.builder").ensure()
     model = build_model(composed)
-    stream, task = open_streams(composed, model)[name], model.tasks[name]
+    stream, task = open_streams(composed, model, open_store(composed))[name], model.tasks[name]
     results = []
     for micro in (BATCH, BATCH // 2, BATCH // 4):
         model.zero_grad()

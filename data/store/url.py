@@ -1,0 +1,65 @@
+"""Names of shards: local paths and URLs."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import unquote, urlsplit
+
+LISTED = ("s3", "gs", "az")
+"""Schemes of object stores, whose keys are plain text and can be listed by prefix."""
+REMOTE = (*LISTED, "http", "https")
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def scheme(name: str) -> str:
+    """``s3``, ``https``, ``file``, ``pipe``, ...; "" for a path."""
+    if name.startswith("pipe:"):
+        return "pipe"
+    if name.startswith("file:"):
+        return "file"
+    hit = _SCHEME.match(name)
+    return hit[1].lower() if hit else ""
+
+
+def remote(name: str) -> bool:
+    """Whether it must be transferred before it can be read."""
+    return scheme(name) in (*REMOTE, "pipe")
+
+
+def packed(name: str) -> bool:
+    """Whether it is a gzip file, by its name."""
+    return scheme(name) != "pipe" and base(name).lower().endswith((".tar.gz", ".tgz"))
+
+
+def local(name: str) -> str:
+    """The path that a path or ``file:`` URL means."""
+    if scheme(name) != "file":
+        return name
+    return unquote(urlsplit(name).path) if name.startswith("file://") else name.removeprefix("file:")
+
+
+def absolute(name: str) -> bool:
+    """Whether the name means the same from everywhere."""
+    return name[:1] == "/" or "://" in name or name.startswith(("pipe:", "file:"))
+
+
+def folder(name: str) -> str:
+    """What stands before the base name, with its slash; "" for a bare name."""
+    bare = name.partition("?")[0] if scheme(name) in ("http", "https") else name
+    return bare[: bare.rfind("/") + 1]
+
+
+def base(name: str) -> str:
+    """The base name of a shard, without a query."""
+    bare = name.partition("?")[0] if scheme(name) in ("http", "https") else name
+    return os.path.basename(bare.rstrip("/"))
+
+
+def shown(name: str) -> str:
+    """The name for messages: a query may hold a signature, and a host part a password."""
+    if scheme(name) not in ("http", "https"):
+        return name
+    bare = name.partition("?")[0]
+    return re.sub(r"^([a-z]+://)[^/@]*@", r"\1", bare, flags=re.IGNORECASE)
