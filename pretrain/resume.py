@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from data.errors import InputError
@@ -13,7 +13,7 @@ from pretrain.config import difference
 # may not, and is compared by digest (see check_data).
 _MODEL = re.compile(r"encoders\..*|tasks\.[^.]+\.(objective|encoders)(\..*)?")
 _ORDER = re.compile(
-    r"seed|tasks\.[^.]+\.(batch_size|source\.[^.]+\.weight|prepare\.(?!tokenizer$|.*\.tokenizer$).*)|tasks\.[^.]+"
+    r"seed|order\..*|tasks\.[^.]+\.(batch_size|alpha|source\.[^.]+\.weight|prepare\.(?!tokenizer$|.*\.tokenizer$).*)|tasks\.[^.]+"
 )
 
 
@@ -59,8 +59,16 @@ def _allowed(key: str, allowed: list[str]) -> bool:
     return any(key == one or key.startswith(one + ".") for one in allowed)
 
 
-def check_data(old: Mapping[str, str], new: Mapping[str, str], allowed: list[str]) -> None:
+def check_data(
+    old: Mapping[str, str], new: Mapping[str, str], allowed: list[str], differs: Callable[[str], str | None]
+) -> None:
     """Compares the digests of the shard lists a checkpoint was made with and those found now.
+
+    Args:
+        old: source -> digest, as the checkpoint has it.
+        new: the same as it is now.
+        allowed: what may change.
+        differs: says in words how the shards of a source that is in both differ; None if that is not known.
 
     Raises:
         InputError: a source has other shards, and ``data`` is not in ``allowed``.
@@ -68,9 +76,16 @@ def check_data(old: Mapping[str, str], new: Mapping[str, str], allowed: list[str
     names = [name for name in sorted(old.keys() | new.keys()) if f"tasks.{name.split('.')[0]}" not in allowed]
     changed = [name for name in names if old.get(name) != new.get(name)]
     if changed and "data" not in allowed:
+        name = changed[0]
+        if name not in old or name not in new:
+            what = f"source '{name}' is {'new' if name in new else 'not there any more'}"
+        else:
+            how = differs(name) or "names, sample counts or sizes"
+            what = f"source '{name}' has other shards than the run was made with: {how}"
+        more = f" (and {len(changed) - 1} more sources changed)" if len(changed) > 1 else ""
         raise InputError(
-            f"source '{changed[0]}' has other shards than the run was made with (names, sample counts or sizes), "
-            "which changes the order of data; give another run_dir, or allow_changes=[data]"
+            f"{what}{more}, which changes the order of data; give another run_dir, or "
+            f"allow_changes=[{','.join([*allowed, 'data'])}] to go on with them from here"
         )
 
 

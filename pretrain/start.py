@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from data.errors import InputError
 from data.stream import Stream
-from pretrain import checkpoint, resume
+from pretrain import checkpoint, listings, resume
 from pretrain.model import Model, tokenizers
 from pretrain.optim.state import restore_optimizer
 from pretrain.run import METRICS, RunDirectory
@@ -26,16 +27,19 @@ class Start:
     Attributes:
         step: optimizer updates done.
         positions: task -> samples consumed.
+        segments: task -> what its stream was and is made of; see :class:`data.history.Segment`.
     """
 
     step: int
     positions: dict[str, int]
+    segments: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 def begin(
     config: Mapping[str, Any],
     directory: RunDirectory,
     facts: Mapping[str, Any],
+    streams: Mapping[str, Stream],
     model: Model,
     optimizer: torch.optim.Optimizer,
 ) -> Start:
@@ -45,6 +49,7 @@ def begin(
         config: of the run, resolved.
         directory: of the run.
         facts: what a checkpoint says beside its tensors, as it is now; see :func:`facts_of`.
+        streams: task -> its stream; goes on from what the checkpoint says it was made of.
         model: as initialised; changed in place.
         optimizer: of the model; changed in place.
 
@@ -52,7 +57,7 @@ def begin(
         InputError: see :func:`find_start`, :func:`restore` and :func:`initialise_from`.
     """
     checkpoint.sweep(directory.checkpoints)
-    found = find_start(config, directory, facts)
+    found = find_start(config, directory, facts, streams)
     start = Start(0, dict.fromkeys(config["tasks"], 0))
     if found is not None:
         restore(found, model, optimizer)
@@ -61,20 +66,26 @@ def begin(
     elif config["init_from"] is not None:
         initialise_from(config["init_from"], model, facts["tokenizers"], config["allow_changes"])
     directory.rewind(start.step)
+    past = found.state.get("segments", {}) if found is not None else {}
+    for task, stream in streams.items():
+        for line in stream.adopt(past.get(task, []), start.positions[task]):
+            log.info("from position %d of task %s on: %s", start.positions[task], task, line)
+        start.segments[task] = [segment.as_json() for segment in stream.segments]
+    listings.keep(directory.path, streams)
     return start
 
 
 def facts_of(config: Mapping[str, Any], model: Model, streams: Mapping[str, Stream]) -> dict[str, Any]:
     """What decides whether a checkpoint fits: the config of model and data order, digests of shards and tokenizers."""
     return {
-        "config": {key: config[key] for key in ("seed", "encoders", "tasks")},
+        "config": {key: config[key] for key in ("seed", "order", "encoders", "tasks")},
         "data": {name: digest for stream in streams.values() for name, digest in stream.fingerprint().items()},
         "tokenizers": tokenizers(model),
     }
 
 
 def find_start(
-    config: Mapping[str, Any], directory: RunDirectory, facts: Mapping[str, Any]
+    config: Mapping[str, Any], directory: RunDirectory, facts: Mapping[str, Any], streams: Mapping[str, Stream]
 ) -> checkpoint.Content | None:
     """The checkpoint to go on from: the run's own newest sound one, else the one ``resume`` names, else None.
 
@@ -104,9 +115,19 @@ def find_start(
         for line in resume.check_config(old, {key: config[key] for key in old if key in config}, allowed):
             log.info(line)
         resume.check_tokenizers(str(place), found.state["tokenizers"], facts["tokenizers"], allowed)
-        resume.check_data(found.state["data"], facts["data"], allowed)
+        digests, roots = found.state["data"], (directory.path, Path(place), Path(place).parent.parent)
+        resume.check_data(digests, facts["data"], allowed, lambda name: _differs(name, digests, streams, roots))
         log.info("going on from step %d of %s", found.step, place)
     return found
+
+
+def _differs(
+    name: str, digests: Mapping[str, str], streams: Mapping[str, Stream], roots: tuple[Path, ...]
+) -> str | None:
+    """How the shards of source ``name`` differ from those of the run, whose lists lie below one of ``roots``."""
+    now = [source for stream in streams.values() for source in stream.sources if source.name == name]
+    old = [listing for root in roots if (listing := listings.kept(root, name, digests[name])) is not None]
+    return listings.difference(old[0], now[0].listing()) if old and now else None
 
 
 def refuse_to_begin_anew(directory: RunDirectory) -> None:

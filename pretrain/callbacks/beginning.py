@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch.distributed as dist
 
 from data.errors import InputError
+from data.stream import Stream
 from pretrain.module import Pretraining
 from pretrain.optim.state import optimizer_tensors, restore_optimizer
 from pretrain.provenance import provenance
@@ -24,9 +25,15 @@ class Beginning(pl.Callback):
     """
 
     def __init__(
-        self, config: Mapping[str, Any], overrides: list[str], directory: RunDirectory, facts: Mapping[str, Any]
+        self,
+        config: Mapping[str, Any],
+        overrides: list[str],
+        directory: RunDirectory,
+        facts: Mapping[str, Any],
+        streams: Mapping[str, Stream],
     ) -> None:
         self.config, self.overrides, self.directory, self.facts = config, overrides, directory, facts
+        self.streams = streams
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Sets the module's ``start`` and state.
@@ -48,9 +55,10 @@ class Beginning(pl.Callback):
         pl_module.steps_done = pl_module.start.step
 
     def _begin(self, module: Pretraining) -> None:
-        module.start = begin(self.config, self.directory, self.facts, module.model, module.optimizer)
+        module.start = begin(self.config, self.directory, self.facts, self.streams, module.model, module.optimizer)
         sizes = {name: spec["batch_size"] for name, spec in self.config["tasks"].items()}
         where = {"step": module.start.step, "positions": module.start.positions, "batch_sizes": sizes}
+        where |= {"segments": module.start.segments, "data": self.facts["data"]}
         self.directory.freeze_config(self.config, provenance(self.overrides) | where)
 
     def _share(self, module: Pretraining, error: InputError | None) -> InputError | None:
@@ -60,6 +68,8 @@ class Beginning(pl.Callback):
         text, module.start, weights, tensors = message
         if text:
             return InputError(text)
+        for task, stream in self.streams.items():
+            stream.adopt(module.start.segments[task], module.start.positions[task])
         module.model.load_state_dict(weights)
         restore_optimizer(module.optimizer, module.model, tensors)
         return None

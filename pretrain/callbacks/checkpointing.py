@@ -72,6 +72,7 @@ class Checkpointing(pl.Callback):
         state = {
             "step": module.steps_done,
             "positions": {task: module.start.positions[task] + done * size for task, size in self.batch_sizes.items()},
+            "segments": module.start.segments,
             "schedule": {"name": type(module.schedule).__name__, **vars(module.schedule)},
             **self.facts,
         }

@@ -3,7 +3,8 @@ import copy
 import pytest
 
 from data.errors import InputError
-from pretrain import config, resume
+from data.stream import Stream
+from pretrain import config, listings, resume
 
 
 @pytest.fixture(scope="module")
@@ -94,15 +95,44 @@ def test_an_unchanged_config_says_nothing(frozen):
 
 def test_shard_lists(frozen):
     old = {"mlm.prose": "1", "mlm.captions": "2", "clip": "3"}
-    resume.check_data(old, dict(reversed(old.items())), [])
-    changes = (old | {"mlm.prose": "9"}, {"mlm.prose": "1", "clip": "3"}, old | {"mlm.more": "4"})
-    for new in changes:
-        with pytest.raises(InputError, match=r"source 'mlm\.\w+' has other shards .*allow_changes=\[data\]"):
-            resume.check_data(old, new, [])
-        resume.check_data(old, new, ["data"])
-        resume.check_data(old, new, ["tasks.mlm"])  # the task itself may change
+
+    def check(new, allowed):
+        resume.check_data(old, new, allowed, lambda name: "1 new (b.tar)" if name == "mlm.prose" else None)
+
+    check(dict(reversed(old.items())), [])
+    changes = (
+        (
+            old | {"mlm.prose": "9"},
+            r"source 'mlm.prose' has other shards than the run was made with: 1 new \(b.tar\), ",
+        ),
+        (old | {"mlm.captions": "9"}, "has other shards than the run was made with: names, sample counts or sizes, "),
+        ({"mlm.prose": "1", "clip": "3"}, "source 'mlm.captions' is not there any more, "),
+        (old | {"mlm.more": "4"}, "source 'mlm.more' is new, "),
+        ({"mlm.prose": "2", "mlm.captions": "1", "clip": "3"}, r"\(and 1 more sources changed\), "),
+    )
+    for new, what in changes:
+        with pytest.raises(
+            InputError, match=what + r"which changes the order of data; .* allow_changes=\[data\] to go on"
+        ):
+            check(new, [])
+        check(new, ["data"])
+        check(new, ["tasks.mlm"])  # the task itself may change
         with pytest.raises(InputError):
-            resume.check_data(old, new, ["tasks.clip"])
+            check(new, ["tasks.clip"])
+
+
+def test_differences_of_shard_lists_are_named(tmp_path, shards):
+    old = [("a.tar", 10, 100), ("b.tar", 10, 100), ("c.tar", 5, 50)]
+    new = [("a.tar", 10, 100), ("b.tar", 11, 110), *((f"n{n}.tar", 1, 1) for n in range(5))]
+    assert listings.difference(old, new) == (
+        "5 new (n0.tar, n1.tar, n2.tar and 2 more), 1 missing (c.tar), "
+        "1 changed (b.tar had 10 samples in 100 bytes and has 11 samples in 110 bytes)"
+    )
+    assert listings.difference(old, old[::-1]) == "the same shards in another order"
+    stream = Stream("t", shards("a", 7), 0)
+    listings.keep(tmp_path, {"t": stream})
+    assert listings.kept(tmp_path, "t", stream.fingerprint()["t"]) == stream.sources[0].listing()
+    assert listings.kept(tmp_path, "t", "0" * 64) is None
 
 
 def test_tokenizers():
