@@ -30,7 +30,7 @@ class Prepare(Protocol):
         """What a sample must have."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
-        """Tensors of one sample; all randomness comes from ``rng``.
+        """Tensors of one sample; all randomness comes from ``rng``, which is the sample's own until the call returns.
 
         ``training`` is False for held-out data: augmentation is off, masking stays on.
 
@@ -64,7 +64,7 @@ class Sides:
         }
 
 
-def text_of(raw: bytes, what: str) -> str:
+def text_of(raw: bytes, what: str, member: str = "") -> str:
     """UTF-8 text of a member, stripped.
 
     Raises:
@@ -73,9 +73,9 @@ def text_of(raw: bytes, what: str) -> str:
     try:
         text = raw.decode("utf-8").strip()
     except UnicodeDecodeError as error:
-        raise SampleError(f"{what} is not UTF-8 (byte {error.start})") from None
+        raise SampleError(f"{what} is not UTF-8 (byte {error.start})", "not_utf8", member) from None
     if not text:
-        raise SampleError(f"{what} is empty")
+        raise SampleError(f"{what} is empty", "empty", member)
     return text
 
 

@@ -10,8 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from data.errors import InputError
-from data.loader import TaskData, prepare_at
-from data.stream import Stream, open_sources
+from data.loader import Rejected, TaskData, prepare_at
+from data.sources import open_sources
+from data.store.store import Store
+from data.stream import Stream
+from data.units import describe
+from data.watch import Watchdog, seats
 from modalities.contrastive import recall
 from modalities.objective import Step
 from pretrain.build import make
@@ -19,6 +23,8 @@ from pretrain.model import Model, Task, check_sides
 
 log = logging.getLogger("pretrain")
 
+Waits: TypeAlias = tuple[float, float]
+WAITS: Waits = (30.0, 300.0)
 Scores: TypeAlias = dict[str, dict[str, float]]
 Evaluator: TypeAlias = Callable[[Model], Scores]
 
@@ -40,24 +46,52 @@ class Samples:
         prepare: sample -> tensors; called with ``training=False``.
         samples: how many at most.
         batch_size: how many go through the model at once.
+        waits: seconds that a batch may take to prepare until a warning says why, and until the run ends.
+        store: where shards are read from.
+
+    Attributes:
+        rejected: samples that cannot be used and are left out, once the batches are prepared.
     """
 
-    def __init__(self, name: str, source: Any, prepare: Any, samples: int, batch_size: int) -> None:
-        self.stream = Stream(f"{name}.heldout", source, seed=0, shuffle=False)
+    def __init__(
+        self,
+        name: str,
+        source: Any,
+        prepare: Any,
+        samples: int,
+        batch_size: int,
+        waits: Waits = WAITS,
+        store: Store | None = None,
+    ) -> None:
+        self.stream = Stream(f"{name}.heldout", source, seed=0, ordering=None, store=store)
         self.prepare, self.batch_size = prepare, batch_size
         self.samples = min(samples, len(self.stream))
+        self.rejected: list[Rejected] = []
+        self._waits = waits
         self._batches: list[dict[str, Any]] | None = None
 
     def batches(self, model: Model) -> list[dict[str, Any]]:
         """The prepared batches, on the model's device."""
         device = next(model.parameters()).device
         if self._batches is None:
-            data = TaskData(self.stream, self.prepare, self.batch_size)
-            begins = range(0, self.samples, self.batch_size)
-            self._batches = [
-                prepare_at(data, range(b, min(b + self.batch_size, self.samples)), training=False).batch for b in begins
-            ]
+            self._batches = self._prepare()
         return [_to(batch, device) for batch in self._batches]
+
+    def _prepare(self) -> list[dict[str, Any]]:
+        data = TaskData(self.stream, self.prepare, self.batch_size)
+        seat, batches = seats(1)[0], []
+        late = Watchdog(lambda: f"held-out data: {describe(seat.doing(), {self.stream.task: data})}", *self._waits)
+        with late.watching():
+            for begin in range(0, self.samples, self.batch_size):
+                late.begin()
+                positions = range(begin, min(begin + self.batch_size, self.samples))
+                unit = prepare_at(data, positions, training=False, seat=seat)
+                late.end()
+                self.rejected += unit.rejected
+                batches += [unit.batch] if len(unit.places) else []
+        for one in self.rejected:
+            log.warning("held-out sample %s; it is left out", one)
+        return batches
 
 
 def _to(value: Any, device: torch.device) -> Any:
@@ -69,20 +103,36 @@ def _to(value: Any, device: torch.device) -> Any:
 class Heldout:
     """A task's own metrics on its held-out sources, each source for itself."""
 
-    def __init__(self, task: Task, source: Any, samples: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        task: Task,
+        source: Any,
+        samples: int,
+        batch_size: int,
+        waits: Waits = WAITS,
+        store: Store | None = None,
+    ) -> None:
         self.task = task
         parts = source if isinstance(source, Mapping) else {"": source}
         self.parts = {}
         for name, entry in parts.items():
             pattern = entry["pattern"] if isinstance(entry, Mapping) else entry
             label = f"{task.name}.{name}" if name else task.name
-            self.parts[name] = Samples(label, pattern, task.prepare, samples, batch_size)
+            self.parts[name] = Samples(label, pattern, task.prepare, samples, batch_size, waits, store)
+
+    @property
+    def rejected(self) -> list[Rejected]:
+        """Held-out samples that are left out."""
+        return [one for part in self.parts.values() for one in part.rejected]
 
     def __call__(self, model: Model) -> Scores:
-        """``TASK/METRIC`` or ``TASK/SOURCE/METRIC`` -> value and chance."""
+        """``TASK/METRIC`` or ``TASK/SOURCE/METRIC`` -> value and chance; nothing where no sample can be used."""
         scores: Scores = {}
         for name, part in self.parts.items():
-            found = self.task.objective.measure(model.sides(self.task.sides), part.batches(model), EvaluationStep())
+            batches = part.batches(model)
+            if not batches:
+                continue
+            found = self.task.objective.measure(model.sides(self.task.sides), batches, EvaluationStep())
             prefix = f"{self.task.name}/{name}/" if name else f"{self.task.name}/"
             scores |= {prefix + metric: score for metric, score in found.items()}
         return scores
@@ -106,16 +156,29 @@ class Retrieval:
         self.name = ""
         self.data: Samples | None = None
 
-    def open(self, name: str, samples: int, batch_size: int) -> None:
+    @property
+    def rejected(self) -> list[Rejected]:
+        """Held-out samples that are left out."""
+        return self.data.rejected if self.data else []
+
+    def open(
+        self,
+        name: str,
+        samples: int,
+        batch_size: int,
+        waits: Waits = WAITS,
+        store: Store | None = None,
+        max_share: float = 0.0,
+    ) -> None:
         """Finds its data.
 
         Raises:
             InputError: the source matches nothing or lacks a member.
         """
         self.name = name
-        self.data = Samples(name, self.source, self.prepare, samples, batch_size)
+        self.data = Samples(name, self.source, self.prepare, samples, batch_size, waits, store)
         for source in self.data.stream.sources:
-            source.require(self.prepare.needs)
+            source.require(self.prepare.needs, max_share)
 
     def missing(self, model: Model) -> str | None:
         """Why this run cannot be measured so, None if it can."""
@@ -129,35 +192,42 @@ class Retrieval:
 
     @torch.no_grad()
     def __call__(self, model: Model) -> Scores:
-        """``NAME/A_to_B_recall@K`` both ways."""
+        """``NAME/A_to_B_recall@K`` both ways; nothing where no sample can be used."""
         assert self.data is not None
+        batches = self.data.batches(model)
+        if not batches:
+            return {}
         sides = model.sides(self.encoders)
         rows: dict[str, list[torch.Tensor]] = {"a": [], "b": []}
-        for batch in self.data.batches(model):
+        for batch in batches:
             for side, encoder in sides.items():
                 rows[side].append(F.normalize(encoder.embed(batch[side], self.embed_dim).float(), dim=-1))
         found = recall(torch.cat(rows["a"]), torch.cat(rows["b"]), sides["a"].modality, sides["b"].modality, self.k)
         return {f"{self.name}/{metric}": score for metric, score in found.items()}
 
 
-def check_heldout(task: str, source: Any, needs: Mapping[str, tuple[str, ...]]) -> None:
-    """Opens a held-out source and checks that its samples have what they need.
+def check_heldout(
+    task: str, source: Any, needs: Mapping[str, tuple[str, ...]], store: Store, max_share: float = 0.0
+) -> None:
+    """Opens a held-out source and checks that its samples, but for ``max_share``, have what they need.
 
     Raises:
         InputError: see :meth:`data.source.Source.require`.
     """
-    for opened in open_sources(f"{task}.heldout", source)[0]:
-        opened.require(needs)
+    for opened in open_sources(f"{task}.heldout", source, store)[0]:
+        opened.require(needs, max_share)
 
 
-def build_evaluators(config: Mapping[str, Any], model: Model) -> list[Evaluator]:
+def build_evaluators(config: Mapping[str, Any], model: Model, store: Store) -> list[Evaluator]:
     """Held-out metrics of each task that has held-out data, then those under ``evaluators`` that this run can have."""
     samples, batch_size = config["evaluate"]["samples"], config["evaluate"]["batch_size"]
+    waits = (config["loader"]["warn_after_s"], config["loader"]["deadline_s"])
+    max_share = config["quarantine"]["max_share"]
     found: list[Evaluator] = []
     for name, spec in config["tasks"].items():
         if spec["heldout"] is not None:
-            check_heldout(name, spec["heldout"], model.tasks[name].prepare.needs)
-            found.append(Heldout(model.tasks[name], spec["heldout"], samples, batch_size))
+            check_heldout(name, spec["heldout"], model.tasks[name].prepare.needs, store, max_share)
+            found.append(Heldout(model.tasks[name], spec["heldout"], samples, batch_size, waits, store))
     for name, node in config["evaluators"].items():
         evaluator: Retrieval = make(node, f"evaluators.{name}", tuple(config["trusted_roots"]))
         evaluator.name = name
@@ -165,6 +235,6 @@ def build_evaluators(config: Mapping[str, Any], model: Model) -> list[Evaluator]
         if reason:
             log.info("evaluator '%s' is left out: %s", name, reason)
             continue
-        evaluator.open(name, samples, batch_size)
+        evaluator.open(name, samples, batch_size, waits, store, max_share)
         found.append(evaluator)
     return found

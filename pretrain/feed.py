@@ -9,13 +9,16 @@ import pytorch_lightning as pl
 
 from data.errors import InputError
 from data.loader import StepLoader, TaskData
+from data.order import Ordering
+from data.store.store import Store
 from data.stream import Stream
+from data.watch import check_times
 from pretrain.model import Model
 from pretrain.module import Pretraining
 
 
-def open_streams(config: Mapping[str, Any], model: Model) -> dict[str, Stream]:
-    """Task -> its stream, with every sample known to have the members its task needs.
+def open_streams(config: Mapping[str, Any], model: Model, store: Store) -> dict[str, Stream]:
+    """Task -> its stream, with all samples but a few known to have the members their task needs.
 
     Raises:
         InputError: a source is not given, matches nothing, is empty, or lacks members.
@@ -24,10 +27,25 @@ def open_streams(config: Mapping[str, Any], model: Model) -> dict[str, Stream]:
     for name, spec in config["tasks"].items():
         if spec["source"] is None:
             raise InputError(f"tasks.{name}.source is not given; name shards: tasks.{name}.source='shards/own-*.tar'")
-        streams[name] = Stream(name, spec["source"], config["seed"])
+        streams[name] = Stream(name, spec["source"], config["seed"], Ordering(**config["order"]), spec["alpha"], store)
         for source in streams[name].sources:
-            source.require(model.tasks[name].prepare.needs)
+            source.require(model.tasks[name].prepare.needs, config["quarantine"]["max_share"])
     return streams
+
+
+def check_waits(config: Mapping[str, Any], world_size: int) -> None:
+    """Checks that a loader which stalls is named before another rank gives up waiting.
+
+    Raises:
+        InputError: the times are not in order.
+    """
+    deadline, timeout = config["loader"]["deadline_s"], config["trainer"]["timeout_s"]
+    check_times(config["loader"]["warn_after_s"], deadline)
+    if world_size > 1 and deadline >= timeout:
+        raise InputError(
+            f"loader.deadline_s={deadline:g} must be less than trainer.timeout_s={timeout}: else a loader that stalls "
+            "ends the run by another rank's timeout, which does not name it"
+        )
 
 
 class Feed(pl.LightningDataModule):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_OPEN_FILES = 65536
 
 
 def cores() -> int:
@@ -20,8 +22,13 @@ def tune() -> None:
     An OpenMP thread without work spins a moment and then sleeps. The default is to spin for long, which makes a step 10
     to 50 times slower as soon as loader workers or anything else need the core; not to spin at all costs a third of the
     speed where nothing does. Freed blocks up to 32 MiB (the most glibc allows) stay with the process, which saves
-    faulting in the pages of each step's temporaries anew.
+    faulting in the pages of each step's temporaries anew. Shards stay open while they are shuffled together, several
+    hundred of them: the limit of open files is raised as far as the host allows.
     """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     if not any(name.startswith("MALLOC_") for name in os.environ):

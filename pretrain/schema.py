@@ -24,6 +24,8 @@ class TaskConfig:
 
     source: Any = MISSING
     """Pattern, list of patterns, or mapping name -> {pattern, weight}."""
+    alpha: float | None = at_least(0, None)
+    """Draws sources in proportion to weight times (number of samples) ** alpha; null: to weight alone."""
     heldout: Any = None
     """The same for held-out data; null evaluates nothing."""
     batch_size: int = at_least(1)
@@ -61,6 +63,29 @@ class LoaderConfig:
 
     workers: int = at_least(0)
     prefetch: int = at_least(1)
+    warn_after_s: float = MISSING
+    """How long a step may be waited for before a warning says which worker is late, with which sample."""
+    deadline_s: float = MISSING
+    """How long until the run ends with that message; less than ``trainer.timeout_s``, which names nothing."""
+
+
+@dataclass
+class OrderConfig:
+    """How samples are shuffled; see :class:`data.order.Ordering`."""
+
+    window: int = at_least(1)
+    streams: int = at_least(1)
+
+
+@dataclass
+class CacheConfig:
+    """Where remote and packed shards are kept; see :class:`data.store.store.Store`."""
+
+    folder: str | None = None
+    max_size: str = MISSING
+    """Such as ``50GB``, or a number of bytes."""
+    deadline_s: float = field(default=MISSING, metadata={"above": 0})
+    allowed_pipes: list[str] = MISSING
 
 
 @dataclass
@@ -113,7 +138,9 @@ class RunConfig:
     schedule: Any = MISSING
     gradient_clip_norm: float | None = field(default=MISSING, metadata={"above": 0})
     trainer: TrainerConfig = MISSING
+    order: OrderConfig = MISSING
     loader: LoaderConfig = MISSING
+    cache: CacheConfig = MISSING
     checkpoint: CheckpointConfig = MISSING
     evaluate: EvaluateConfig = MISSING
     quarantine: QuarantineConfig = MISSING

@@ -11,8 +11,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from data.errors import InputError, RunError, choices
+from data.errors import InputError, choices
 from data.loader import share_of
+from data.stream import Stream
 from pretrain.build import make
 from pretrain.callbacks.beginning import Beginning
 from pretrain.callbacks.checkpointing import Checkpointing
@@ -22,13 +23,14 @@ from pretrain.callbacks.progress import ProgressReport
 from pretrain.callbacks.quarantine import Quarantine
 from pretrain.callbacks.stop import StopOnSignal
 from pretrain.evaluators import Evaluator, build_evaluators
-from pretrain.feed import Feed, open_streams
+from pretrain.feed import Feed, check_waits, open_streams
 from pretrain.host import cores
 from pretrain.model import Model, build_model
 from pretrain.module import Pretraining
 from pretrain.ranks import Process, this_process
 from pretrain.run import RunDirectory, open_log
 from pretrain.start import facts_of
+from pretrain.storage import open_store
 from pretrain.strategies import environment_of, strategy_of
 
 log = logging.getLogger("pretrain")
@@ -50,6 +52,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     process = this_process(options["devices"], options["num_nodes"])
     for name, spec in config["tasks"].items():
         share_of(name, spec["batch_size"], process.world_size)
+    check_waits(config, process.world_size)
     directory = RunDirectory(config["run_dir"], process.rank)
     open_log(directory, console=process.rank == 0)
     torch.set_num_threads(options["threads"] or max(1, cores() // options["devices"]))
@@ -58,38 +61,39 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
         make(config["data"]["builder"], "data.builder", roots).ensure()
 
     model = build_model(config)
-    streams = open_streams(config, model)
-    evaluators = build_evaluators(config, model)
+    store = open_store(config)
+    streams = open_streams(config, model, store)
+    evaluators = build_evaluators(config, model, store)
     optimizer = make(config["optimizer"], "optimizer", roots, parameters=list(model.named_parameters()))
     schedule = make(config["schedule"], "schedule", roots, max_steps=config["max_steps"])
     facts = facts_of(config, model, streams)
     module = Pretraining(model, optimizer, schedule, config["seed"], config["gradient_clip_norm"])
-    callbacks = [Beginning(config, overrides, directory, facts), *edge_of_a_step(config, directory, evaluators, facts)]
+    beginning = Beginning(config, overrides, directory, facts, streams)
+    callbacks = [beginning, *edge_of_a_step(config, directory, evaluators, facts, streams)]
     trainer = build_trainer(config, process, directory, callbacks)
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parameters(model).items())
     log.info("run %s to step %d; parameters: %s", directory.path, config["max_steps"], sizes)
     feed = Feed(config, streams, module)
     try:
         trainer.fit(module, datamodule=feed)
-    except RuntimeError as error:
-        # Torch notices a dead worker in a signal handler, that is, in any line of the main process.
-        if "DataLoader worker" not in str(error):
-            raise
-        cause = str(error).splitlines()[0]
-        raise RunError(f"a loader worker died (out of memory?): {cause}; the same command continues") from None
     finally:
         feed.close()
+        store.close()
     if trainer.is_global_zero:
         report(directory, module.start.step, config["max_steps"])
 
 
 def edge_of_a_step(
-    config: Mapping[str, Any], directory: RunDirectory, evaluators: list[Evaluator], facts: Mapping[str, Any]
+    config: Mapping[str, Any],
+    directory: RunDirectory,
+    evaluators: list[Evaluator],
+    facts: Mapping[str, Any],
+    streams: Mapping[str, Stream],
 ) -> list[pl.Callback]:
     """What happens after each step, in this order: measure, write down, show, save, stop."""
     max_steps = config["max_steps"]
-    metrics = Metrics(directory, config["log_every_n_steps"], config["ledger"])
     sizes = {name: spec["batch_size"] for name, spec in config["tasks"].items()}
+    metrics = Metrics(directory, config["log_every_n_steps"], config["ledger"], streams, sizes)
     saving = Checkpointing(directory, **config["checkpoint"], max_steps=max_steps, batch_sizes=sizes, facts=facts)
     return [
         Evaluation(directory, evaluators, config["evaluate"]["every_n_steps"], max_steps),

@@ -27,7 +27,8 @@ class MaskedAudioPrepare(AudioPrepare):
             p = 0.065 with M = 10 is ``mask_prob=0.65``; overlaps leave about half of all frames masked.
         mask_length: frames in a span; at most n - 1.
         num_negatives: K; drawn with replacement from the other masked frames of the same clip (section 3.2).
-        sample_rate, max_seconds, min_seconds, kernels, strides: see :class:`AudioPrepare`.
+        sample_rate, max_seconds, min_seconds, kernels, strides, sample_rates, max_recording_s, max_bytes: see
+            :class:`AudioPrepare`.
     """
 
     def __init__(
@@ -40,8 +41,13 @@ class MaskedAudioPrepare(AudioPrepare):
         mask_prob: float = 0.65,
         mask_length: int = 10,
         num_negatives: int = 100,
+        sample_rates: Sequence[int] | None = None,
+        max_recording_s: float = 14_400.0,
+        max_bytes: int = 500_000_000,
     ) -> None:
-        super().__init__(sample_rate, max_seconds, min_seconds, kernels, strides)
+        super().__init__(
+            sample_rate, max_seconds, min_seconds, kernels, strides, sample_rates, max_recording_s, max_bytes
+        )
         if not 0 < mask_prob <= 1:
             raise InputError(f"mask_prob={mask_prob} is not between 0 and 1")
         if mask_length < 2:
@@ -60,7 +66,8 @@ class MaskedAudioPrepare(AudioPrepare):
         wave = self.wave(sample, rng, training)
         frames = self.frames(len(wave))
         if frames < SHORTEST:
-            raise SampleError(f"{frames} frames of audio are too few to mask some and keep some; {SHORTEST} are needed")
+            reason = f"{frames} frames of audio are too few to mask some and keep some; {SHORTEST} are needed"
+            raise SampleError(reason, "too_short")
         masked = np.flatnonzero(spans(frames, self.mask_prob, self.mask_length, rng))
         negatives = others(len(masked), self.num_negatives, rng)
         return {"wave": wave, "masked": masked, "negatives": negatives, "noise": int(rng.integers(2**63))}

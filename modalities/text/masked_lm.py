@@ -25,10 +25,25 @@ class MaskedText(TextPrepare):
 
     At least one token is chosen, never [CLS] or [SEP]. The choice is the sample's own (its position's generator), so
     it is another one in each epoch and the same one on any number of devices.
+
+    Args:
+        mlm_probability: share of the tokens that are chosen.
+        tokenizer, max_tokens, member, field, min_tokens, max_chars, too_long, max_bytes: see :class:`TextPrepare`.
     """
 
-    def __init__(self, tokenizer: str, max_tokens: int, mlm_probability: float = 0.15, member: str = "txt") -> None:
-        super().__init__(tokenizer, max_tokens, member)
+    def __init__(
+        self,
+        tokenizer: str,
+        max_tokens: int,
+        mlm_probability: float = 0.15,
+        member: str = "txt",
+        field: str | None = None,
+        min_tokens: int = 3,
+        max_chars: int = 1_000_000,
+        too_long: str = "crop",
+        max_bytes: int = 64_000_000,
+    ) -> None:
+        super().__init__(tokenizer, max_tokens, member, field, min_tokens, max_chars, too_long, max_bytes)
         if not 0 < mlm_probability < 1:
             raise InputError(f"mlm_probability={mlm_probability} is not between 0 and 1")
         self.mlm_probability = mlm_probability

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from data.loader import StepBatch
+from pretrain.callbacks.quarantine import HELD_OUT, rows, write
 from pretrain.evaluators import Scores
 from pretrain.model import Model
 from pretrain.module import Pretraining
@@ -41,7 +42,15 @@ class Evaluation(pl.Callback):
             scores = measure(pl_module.model, self.evaluators)
             pl_module.held_out = {f"heldout/{name}": score["value"] for name, score in scores.items()}
             if trainer.is_global_zero:
+                self._report(step)
                 self.directory.write_results(step, scores)
+
+    def _report(self, step: int) -> None:
+        """Held-out samples that could not be used go to quarantine, once a run, and count against no budget."""
+        known = {(r["task"], r["shard"], r["key"]) for r in rows(self.directory) if r.get("split") == HELD_OUT}
+        found = [one for evaluator in self.evaluators for one in getattr(evaluator, "rejected", ())]
+        new = [one for one in found if (one.task, one.shard, one.key) not in known]
+        write(self.directory, 0, step, HELD_OUT, new)
 
 
 def measure(model: Model, evaluators: list[Callable[[Model], Scores]]) -> Scores:

@@ -10,6 +10,8 @@ import pytorch_lightning as pl
 
 from data.errors import RunError
 from data.loader import StepBatch
+from data.stream import Stream
+from pretrain.ledger import packed
 from pretrain.module import Pretraining
 from pretrain.run import LEDGER, METRICS, SPEED, RunDirectory
 
@@ -18,15 +20,24 @@ class Metrics(pl.Callback):
     """Writes what each step measured, and mirrors it to the loggers.
 
     Rows of ``metrics.jsonl``: ``step``, ``loss`` (weighted sum of the tasks), ``TASK/NAME``, ``lr``,
-    ``gradient_norm``, and ``heldout/NAME`` where it was measured.
+    ``gradient_norm``, ``TASK/SOURCE/samples`` and ``/epoch`` (drawn so far), and ``heldout/NAME`` where it was
+    measured.
     Rows of ``speed.jsonl``: ``step``, ``seconds`` (of the step), ``data_wait`` (seconds of it spent waiting for data),
     ``samples``.
     """
 
-    def __init__(self, directory: RunDirectory, every_n_steps: int, ledger: bool) -> None:
+    def __init__(
+        self,
+        directory: RunDirectory,
+        every_n_steps: int,
+        ledger: bool,
+        streams: Mapping[str, Stream],
+        batch_sizes: Mapping[str, int],
+    ) -> None:
         self.directory = directory
         self.every_n_steps = every_n_steps
         self.ledger = ledger
+        self.streams, self.batch_sizes = streams, batch_sizes
         self.speed: dict[str, float] = {}
         self.row: dict[str, float] = {}
 
@@ -35,22 +46,33 @@ class Metrics(pl.Callback):
     ) -> None:
         """Writes the rows of the step."""
         assert isinstance(pl_module, Pretraining)
-        samples = sum(len(ids) for ids in batch.samples.values()) * trainer.world_size
+        samples = batch.count * trainer.world_size
         self.speed = {"seconds": batch.waited + pl_module.seconds, "data_wait": batch.waited, "samples": samples}
         step = pl_module.steps_done
         if self.ledger:
-            for task, ids in batch.samples.items():
-                row = {"step": step, "task": task, "samples": [list(identity) for identity in ids]}
-                self.directory.append(f"{LEDGER}/rank-{trainer.global_rank:05d}.jsonl", row)
+            for task, places in batch.places.items():
+                done = (step - 1 - pl_module.start.step) * len(places) * trainer.world_size
+                row = {"step": step, "task": task, "position": pl_module.start.positions[task] + done}
+                self.directory.append(f"{LEDGER}/rank-{trainer.global_rank:05d}.jsonl", row | packed(places))
         if step % self.every_n_steps and not pl_module.held_out:
             return
-        self.row = flat_row(pl_module) | pl_module.held_out
+        self.row = flat_row(pl_module) | self._drawn(pl_module) | pl_module.held_out
         check_finite(self.row, step)
         if trainer.is_global_zero:
             self.directory.append(METRICS, {"step": step, **self.row})
             self.directory.append(SPEED, {"step": step, **self.speed})
             for logger in trainer.loggers:
                 logger.log_metrics(self.row | {f"speed/{k}": v for k, v in self.speed.items()}, step)
+
+    def _drawn(self, module: Pretraining) -> dict[str, float]:
+        """Samples drawn from each source, and epochs of it."""
+        row: dict[str, float] = {}
+        for task, size in self.batch_sizes.items():
+            position = module.start.positions[task] + (module.steps_done - module.start.step) * size
+            for source, (samples, epochs) in self.streams[task].progress(position).items():
+                name = source.replace(".", "/", 1)
+                row |= {f"{name}/samples": samples, f"{name}/epoch": round(epochs, 6)}
+        return row
 
 
 def flat_row(module: Pretraining) -> dict[str, float]:

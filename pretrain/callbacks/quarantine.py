@@ -1,8 +1,9 @@
-"""Unusable samples: written down with shard, key and reason, and counted against a budget."""
+"""Unusable samples: written down with shard, key, member, kind and reason, and counted against a budget."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,21 @@ import torch
 import torch.distributed as dist
 
 from data.errors import InputError
-from data.loader import StepBatch
+from data.loader import Rejected, StepBatch
 from pretrain.module import Pretraining
 from pretrain.run import QUARANTINE, RunDirectory
+
+TRAIN, HELD_OUT = "train", "heldout"
+_EXAMPLES = 3
 
 
 class Quarantine(pl.Callback):
     """Ends the run when more than ``max_share`` of the samples, and more than ``min_count``, could not be used.
 
     Samples are counted over all processes, so that the verdict is the same on each and for any number of them.
+
+    Rows of ``quarantine.jsonl``: ``step``, ``split``, ``task``, ``position``, ``shard``, ``key``, ``member`` ("" where
+    it is the sample as a whole), ``kind`` (one of :data:`data.errors.KINDS`) and ``reason``.
 
     Args:
         directory: gets ``quarantine.jsonl``, from other ranks ``quarantine-00001.jsonl`` and so on.
@@ -39,7 +46,7 @@ class Quarantine(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes up the count of earlier starts."""
         if trainer.is_global_zero:
-            self.rejected = sum(1 for path in self.directory.quarantines() for _ in self.directory.rows(path.name))
+            self.rejected = sum(1 for row in rows(self.directory) if row.get("split", TRAIN) == TRAIN)
         self.rejected = self._over_processes(trainer, pl_module, self.rejected)
 
     def on_train_batch_end(
@@ -51,19 +58,15 @@ class Quarantine(pl.Callback):
             InputError: the budget is spent.
         """
         assert isinstance(pl_module, Pretraining)
-        name = Path(QUARANTINE)
-        file = f"{name.stem}-{trainer.global_rank:05d}{name.suffix}" if trainer.global_rank else QUARANTINE
-        for rejected in batch.rejected:
-            self.directory.append(file, {"step": pl_module.steps_done, **rejected._asdict()})
+        write(self.directory, trainer.global_rank, pl_module.steps_done, TRAIN, batch.rejected)
         new = self._over_processes(trainer, pl_module, len(batch.rejected))
         self.rejected += new
         seen = pl_module.steps_done * self.samples_a_step
         if new and self.rejected > max(self.min_count, self.max_share * seen):
-            last = batch.rejected[-1] if batch.rejected else None
-            example = f"; the last is '{last.key}' in '{last.shard}': {last.reason}" if last else ""
             raise InputError(
                 f"{self.rejected} of {seen} samples cannot be used, more than quarantine.max_share={self.max_share} "
-                f"allows{example} (all of them: {self.directory.path / QUARANTINE})"
+                f"and quarantine.min_count={self.min_count} allow; {summary(rows(self.directory))} "
+                f"(all of them: {self.directory.path / QUARANTINE})"
             )
 
     def _over_processes(self, trainer: pl.Trainer, module: pl.LightningModule, count: int) -> int:
@@ -72,3 +75,30 @@ class Quarantine(pl.Callback):
         total = torch.tensor(count, device=module.device)
         dist.all_reduce(total)
         return int(total)
+
+
+def rows(directory: RunDirectory) -> Iterator[dict[str, Any]]:
+    """What is in quarantine, of all ranks."""
+    for path in directory.quarantines():
+        yield from directory.rows(path.name)
+
+
+def write(directory: RunDirectory, rank: int, step: int, split: str, rejected: Sequence[Rejected]) -> None:
+    """Adds a row for each of ``rejected`` to the rank's file."""
+    name = Path(QUARANTINE)
+    file = f"{name.stem}-{rank:05d}{name.suffix}" if rank else QUARANTINE
+    for one in rejected:
+        directory.append(file, {"step": step, "split": split, **one._asdict()})
+
+
+def summary(found: Iterator[dict[str, Any]]) -> str:
+    """How many training samples of each kind, most first, and the first of them in full."""
+    kinds: Counter[str] = Counter()
+    examples: list[str] = []
+    for row in found:
+        if row.get("split", TRAIN) == TRAIN:
+            kinds[row.get("kind", "undecodable")] += 1
+            if len(examples) < _EXAMPLES:
+                examples.append(f"'{row['key']}' in '{row['shard']}': {row['reason']}")
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    return f"{counts}; the first: {'; '.join(examples)}"

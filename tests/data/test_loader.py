@@ -1,9 +1,13 @@
+import copy
+
+import numpy as np
 import pytest
 import torch
 
 from data.errors import InputError
-from data.loader import StepLoader, TaskData, Unit, prepare_at
-from data.stream import Stream
+from data.loader import StepLoader, TaskData, prepare_at
+from data.seeds import Randomness, generator
+from data.stream import Place, Stream
 from modalities.text.masked_lm import MaskedText
 
 BATCH = 8
@@ -25,7 +29,20 @@ def tasks(shards, tokenizer_path):
 
 
 def ids(loader):
-    return [batch.samples for batch in loader]
+    return [identities(loader, batch) for batch in loader]
+
+
+def identities(loader, batch):
+    """Task -> (shard, key) of each sample."""
+    found = {}
+    for task, places in batch.places.items():
+        stream = loader.units.tasks[task].stream
+        found[task] = [stream.identity(Place(source, 0, number)) for source, number in places.tolist()]
+    return found
+
+
+def seen(batches):
+    return [{task: places.tolist() for task, places in batch.places.items()} for batch in batches]
 
 
 def same(a, b):
@@ -41,10 +58,10 @@ def same(a, b):
 def test_same_samples_and_tensors_for_any_number_of_workers(tasks):
     reference = list(StepLoader(tasks(micro=3), 0, 5))
     assert [batch.step for batch in reference] == list(range(5))
-    assert all(len(batch.samples["one"]) == BATCH and len(batch.samples["two"]) == 4 for batch in reference)
+    assert all(len(batch.places["one"]) == BATCH and len(batch.places["two"]) == 4 for batch in reference)
     for workers in (1, 2, 4):
         found = list(StepLoader(tasks(micro=3), 0, 5, workers=workers))
-        assert [batch.samples for batch in found] == [batch.samples for batch in reference], workers
+        assert seen(found) == seen(reference), workers
         assert same([batch.tasks for batch in found], [batch.tasks for batch in reference]), workers
 
 
@@ -61,7 +78,7 @@ def test_ranks_share_the_batch_in_order(tasks):
 def test_micro_batches_divide_the_same_samples(tasks, micro):
     reference = list(StepLoader(tasks(), 0, 4))
     for found, whole in zip(StepLoader(tasks(micro=micro), 0, 4), reference, strict=True):
-        assert found.samples == whole.samples
+        assert seen([found]) == seen([whole])
         sizes = [batch["size"] for batch in found.tasks["one"]]
         assert sum(sizes) == BATCH
         assert max(sizes) == min(micro, BATCH)
@@ -74,27 +91,29 @@ def test_starting_at_a_step_is_skipping_to_it(tasks):
     for step in (1, 4, 8):
         rest = list(StepLoader(tasks(position=step * BATCH), step, 9))
         assert [batch.step for batch in rest] == list(range(step, 9))
-        assert [batch.samples for batch in rest] == [batch.samples for batch in whole[step:]]
+        assert seen(rest) == seen(whole[step:])
         assert same([batch.tasks for batch in rest], [batch.tasks for batch in whole[step:]])
 
 
 def test_every_sample_once_an_epoch_over_batches_that_straddle_epochs(tasks):
-    seen = [key for step in ids(StepLoader(tasks(), 0, 23)) for _, key in step["one"]]
-    for begin in range(0, len(seen), 23):
-        assert len(set(seen[begin : begin + 23])) == 23
-    assert seen[:23] != seen[23:46]
+    keys = [key for step in ids(StepLoader(tasks(), 0, 23)) for _, key in step["one"]]
+    for begin in range(0, len(keys), 23):
+        assert len(set(keys[begin : begin + 23])) == 23
+    assert keys[:23] != keys[23:46]
 
 
 def test_bad_sample_is_replaced_by_the_same_one_on_every_topology(tasks):
     bad = (3, 4, 11)
     keys = {f"a-{n:05d}" for n in bad}
-    reference = list(StepLoader(tasks(bad=bad), 0, 6))
+    loader = StepLoader(tasks(bad=bad), 0, 6)
+    reference = list(loader)
     sound = list(StepLoader(tasks(), 0, 6))
     rejected = [r for batch in reference for r in batch.rejected if r.task == "one"]
     assert {r.key for r in rejected} == keys
     assert all(r.reason == "member txt is not UTF-8 (byte 0)" and r.shard.startswith("a-0") for r in rejected)
     for found, whole in zip(reference, sound, strict=True):
-        for (_, key), (_, meant) in zip(found.samples["one"], whole.samples["one"], strict=True):
+        read, wanted = identities(loader, found)["one"], identities(loader, whole)["one"]
+        for (_, key), (_, meant) in zip(read, wanted, strict=True):
             assert key not in keys
             assert key == meant or meant in keys
     for workers in (0, 2):
@@ -103,7 +122,8 @@ def test_bad_sample_is_replaced_by_the_same_one_on_every_topology(tasks):
                 list(StepLoader(tasks(bad=bad, micro=1), 0, 6, r, world_size, workers)) for r in range(world_size)
             ]
             for step, whole in enumerate(reference):
-                assert [one for share in shares for one in share[step].samples["one"]] == whole.samples["one"]
+                dealt = [row for share in shares for row in share[step].places["one"].tolist()]
+                assert dealt == whole.places["one"].tolist()
                 assert sorted(r for share in shares for r in share[step].rejected) == sorted(whole.rejected)
 
 
@@ -143,27 +163,16 @@ def test_masks_belong_to_the_position_and_change_with_the_epoch(tasks):
     )
 
 
-def test_torchs_loader_pins_what_a_unit_holds(tasks, monkeypatch):
-    class Fake:
-        pinned = False
-
-        def pin_memory(self):
-            other = Fake()
-            other.pinned = True
-            return other
-
-    unit = Unit(3, "one", {"a": {"x": Fake()}, "lengths": [1, 2]}, [("s.tar", "k")])
-    pinned = torch.utils.data._utils.pin_memory.pin_memory(unit)
-    assert pinned.batch["a"]["x"].pinned
-    assert not unit.batch["a"]["x"].pinned
-    assert (pinned.step, pinned.batch["lengths"], pinned.samples) == (3, [1, 2], [("s.tar", "k")])
-
-    # A whole batch: every tensor, those of its layouts too.
-    pins = []
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pins.append(self) or self)
-    batch = next(iter(StepLoader(tasks(), 0, 1))).tasks["one"][0]["text"]
-    Unit(0, "one", batch, []).pin_memory()
-    tensors = [value for value in batch.values() if isinstance(value, torch.Tensor)]
-    layouts = [value for value in batch.values() if hasattr(value, "lengths")]
-    assert len(pins) == len(tensors) + 3 * len(layouts)
-    assert layouts
+def test_rekeying_one_generator_draws_what_a_new_one_does():
+    randomness = Randomness(3, "task")
+    for position in (0, 5, 10**12):
+        drawn, meant = randomness(position), generator(3, "task", position)
+        drawn.integers(5, dtype=np.uint32)  # leaves half of a 64-bit number over
+        meant.integers(5, dtype=np.uint32)
+        assert drawn.random(7).tolist() == meant.random(7).tolist()
+        assert (
+            drawn.integers(2**31, size=3, dtype=np.uint32).tolist()
+            == meant.integers(2**31, size=3, dtype=np.uint32).tolist()
+        )
+    with pytest.raises(TypeError):
+        copy.deepcopy(randomness)

@@ -128,7 +128,7 @@ def test_shards_that_are_not_there_or_hold_nothing(refused, mlm, shards, tmp_pat
     (tmp_path / "empty.tar").write_bytes(b"\0" * 10240)
     assert f"source 'mlm': shard '{tmp_path}/empty.tar' is empty" in refused(*mlm(tmp_path / "empty.tar"))
     (tmp_path / "junk.tar").write_bytes(b"no tar at all" * 100)
-    assert "junk.tar' is empty (no tar header at byte 0)" in refused(*mlm(tmp_path / "junk.tar"))
+    assert "junk.tar' is empty (no tar header at byte 0 " in refused(*mlm(tmp_path / "junk.tar"))
 
 
 @pytest.mark.parametrize(("members", "lacking"), [(("txt",), "image"), (("png",), "text")])

@@ -54,7 +54,7 @@ def test_cache_is_where_the_environment_says(monkeypatch):
         ),
         (["~tasks.mlmm"], "unknown key 'tasks.mlmm'; did you mean 'tasks.mlm'?"),
         (["+loader.worker=1"], "unknown key 'loader.worker'; did you mean 'workers'?"),
-        (["+tasks.mlm.foo=1"], "unknown key 'tasks.mlm.foo'; choices: batch_size"),
+        (["+tasks.mlm.foo=1"], "unknown key 'tasks.mlm.foo'; choices: alpha, batch_size"),
         (["experiment=clip_tin"], "experiment 'clip_tin' does not exist; did you mean 'clip_tiny'?"),
         (["encoder@encoders.text=txt_tiny"], "encoder 'txt_tiny' does not exist; did you mean 'text_tiny'?"),
         (["encoder@encoders.more=text_tiny"], r"'encoders.more' has no encoder yet; write \+encoder@encoders.more="),
