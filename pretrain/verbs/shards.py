@@ -1,32 +1,30 @@
-"""``pretrain shards``: packs own data into shards, and checks shards."""
+"""``pretrain shards``: packs own data into shards, looks into shards, and says what a run saw."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from data.errors import InputError
+from pretrain.verbs import card, check, index, ledger, pack, replay, stats
 
-if TYPE_CHECKING:
-    from data.pack.pack import Packing
-    from data.pack.report import Report
-    from data.pack.row import Source
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# Splits, in any spelling, whose texts a tokenizer must not have seen.
-_HELD_OUT = {"val", "valid", "validation", "test", "dev"}
+DESCRIPTION = "Packs own data into shards, looks into shards, and says what a run saw."
+_MODULES = {
+    "pack": (pack, "make shards from a folder of files or a table"),
+    "check": (check, "say what shards hold, whether they are whole, and what occurs twice or cannot be decoded"),
+    "stats": (stats, "measure sizes, durations, lengths, languages, labels"),
+    "index": (index, "make indexes, and a manifest of very many shards"),
+    "card": (card, "write a data card of shards or of a run"),
+    "ledger": (ledger, "list the samples that a run saw, one line a step and task"),
+    "replay": (replay, "list, or write to files, the samples of some steps of a run"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommands; each leaves the function that carries it out in ``run``."""
     subcommands = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
-    _add_pack(subcommands.add_parser("pack", help="make shards from a folder of files or a table", description=_PACK))
-    _add_check(subcommands.add_parser("check", help="say what shards hold and whether they are whole"))
-    _add_ledger(subcommands.add_parser("ledger", help="list the samples that a run saw, step by step"))
+    for name, (module, does) in _MODULES.items():
+        own = subcommands.add_parser(name, help=does, description=module.DESCRIPTION)
+        module.add_arguments(own)
+        own.set_defaults(run=module.run)
 
 
 def main(argv: list[str]) -> int:
@@ -37,154 +35,9 @@ def main(argv: list[str]) -> int:
 
     Raises:
         InputError: wrong input.
+        RunError: the input is right, and it could not be done.
     """
-    parser = argparse.ArgumentParser(prog="pretrain shards", description=__doc__)
+    parser = argparse.ArgumentParser(prog="pretrain shards", description=DESCRIPTION)
     add_arguments(parser)
     arguments = parser.parse_args(argv)
     return arguments.run(arguments)
-
-
-_PACK = (
-    "Makes WebDataset shards of text documents, images or audio. Fields that are not named are detected. "
-    "A field may be nested: captions.en. "
-    "A folder of files has the fields file, folder and, from STEM.txt beside a file, caption."
-)
-
-
-def _add_pack(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_pack)
-    add = parser.add_argument
-    add("input", metavar="INPUT", help="folder, table (jsonl, csv, tsv), folder of tables, or a quoted glob of these")
-    add("--out", metavar="DIR", type=Path, required=True, help="where the shards go")
-    add("--name", metavar="PREFIX", help="what their names begin with (default: name of the input)")
-    add("--text", metavar="FIELD", help="field that holds documents")
-    add("--image", metavar="FIELD", help="field that names image files, relative to the table")
-    add("--audio", metavar="FIELD", help="field that names audio files, relative to the table")
-    add("--caption", metavar="FIELD", help="text of an image or audio file; rows without it are left out")
-    add("--label", metavar="FIELD", help="class; 'folder' is the parent folder's name; rows without it are left out")
-    add("--key", metavar="FIELD", help="names the samples (default: path of the file, or table and row number)")
-    add("--max-size", metavar="SIZE", default="256MB", help="largest shard, e.g. 500MB or 1GiB (default: 256MB)")
-    add(
-        "--max-characters",
-        metavar="N",
-        type=int,
-        default=8000,
-        help="longer documents are cut at paragraph or sentence ends; 0 keeps them whole (default: 8000)",
-    )
-    splits = parser.add_mutually_exclusive_group()
-    splits.add_argument("--val", metavar="SHARE", type=float, help="share that goes to PREFIX-val, chosen by key: 0.05")
-    splits.add_argument("--split", metavar="FIELD", help="field that says which split a row goes to")
-    add(
-        "--tokenizer",
-        metavar="VOCAB_SIZE",
-        type=int,
-        help="train a byte-level BPE on the texts that are not set aside: DIR/tokenizer.json",
-    )
-    add("--overwrite", action="store_true", help="replace shards of the same name")
-    add("--json", action="store_true", help="print one JSON object")
-
-
-def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_check)
-    parser.add_argument("pattern", metavar="PATTERN", nargs="+", help="path, folder, glob, {000000..000009}, a::b")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _add_ledger(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_ledger)
-    parser.add_argument("run_dir", metavar="RUN", type=Path, help="run directory")
-    parser.add_argument("--steps", metavar="A:B", default=":", help="first and last step, both included (default: all)")
-
-
-def _pack(arguments: argparse.Namespace) -> int:
-    from data.pack.source import default_prefix, locate
-    from pretrain.verbs import tables
-
-    packing = _packing(arguments, arguments.name or default_prefix(arguments.input))
-    out = arguments.out.expanduser()
-    tokenizer = out / "tokenizer.json"
-    if arguments.tokenizer is not None and tokenizer.exists() and not arguments.overwrite:
-        raise InputError(f"'{tokenizer}' exists already: use another --out, or --overwrite")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out '{out}' is not a folder")
-    report = _packed(locate(arguments.input), out, packing)
-    if arguments.tokenizer is not None:
-        _train_tokenizer(report, arguments.tokenizer, tokenizer)
-    if arguments.json:
-        print(json.dumps(report.as_json()))
-    else:
-        tables.show_report(report)
-    return 0
-
-
-def _packing(arguments: argparse.Namespace, prefix: str) -> Packing:
-    from data.pack.fields import Fields
-    from data.pack.pack import Packing
-
-    if not _NAME.fullmatch(prefix):
-        raise InputError(f"--name '{prefix}' must consist of letters, digits, '.', '_' and '-'")
-    if arguments.val is not None and not 0 < arguments.val < 1:
-        raise InputError(f"--val {arguments.val:g} must lie between 0 and 1, e.g. 0.05")
-    if arguments.max_characters < 0:
-        raise InputError(f"--max-characters {arguments.max_characters} must be 0 (no limit) or more")
-    roles = ("text", "image", "audio", "caption", "label", "key", "split")
-    return Packing(
-        prefix=prefix,
-        fields=Fields(**{role: getattr(arguments, role) for role in roles}),
-        max_characters=arguments.max_characters,
-        max_bytes=_bytes(arguments.max_size),
-        val=arguments.val,
-        overwrite=arguments.overwrite,
-    )
-
-
-def _bytes(size: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", size.strip().upper())
-    number = int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
-    if number < 1:
-        raise InputError(f"--max-size '{size}' is not a size: write e.g. 256MB, 1GiB or a number of bytes")
-    return number
-
-
-def _packed(source: Source, out: Path, packing: Packing) -> Report:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from data.pack.pack import pack
-
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(f"packing {source.name}")
-        return pack(source, out, packing, lambda done, total: progress.update(task, completed=done, total=total))
-
-
-def _train_tokenizer(report: Report, entries: int, target: Path) -> None:
-    from data.pack.texts import texts
-    from modalities.text.tokenizer import train
-
-    if not report.members["txt"]:
-        raise InputError(f"--tokenizer {entries} needs texts, and the samples of '{report.source}' have none")
-    shards = [shard["name"] for shard in report.shards if shard["split"].lower() not in _HELD_OUT]
-    if not shards:
-        raise InputError(f"--tokenizer {entries} needs samples to train on, and all are in: {', '.join(report.splits)}")
-    train(texts([target.parent / name for name in shards]), entries).save(str(target))
-
-
-def _ledger(arguments: argparse.Namespace) -> int:
-    from pretrain.ledger import print_ledger
-
-    print_ledger(arguments.run_dir, arguments.steps)
-    return 0
-
-
-def _check(arguments: argparse.Namespace) -> int:
-    from data import check
-    from data.pattern import expand
-    from pretrain.verbs import tables
-
-    shards = list(check.check(expand(arguments.pattern)))
-    if arguments.json:
-        print(json.dumps(check.as_json(shards)))
-    else:
-        tables.show_check(shards)
-    return 1 if any(shard.damage for shard in shards) else 0

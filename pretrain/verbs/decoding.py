@@ -1,0 +1,79 @@
+"""Decodes the members of a sample as training would, to find those that it could not use."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import numpy as np
+import soundfile
+
+from data import stats
+from data.errors import SampleError
+from data.sample import Sample
+from modalities.audio.prepare import LOUDEST, AudioPrepare
+from modalities.image.prepare import ImagePrepare
+from modalities.prepare import text_of
+
+_BLOCK = 2**18  # samples of a recording that are decoded at once
+
+
+class Decoding:
+    """Decodes pictures, recordings, texts, labels and JSON; other members are not looked at.
+
+    Args:
+        max_pixels: larger pictures are bad.
+        sample_rate: to which recordings must be resamplable, Hz.
+        min_seconds: shorter recordings are bad.
+    """
+
+    def __init__(self, max_pixels: int, sample_rate: int, min_seconds: float) -> None:
+        self._image = ImagePrepare(224, max_pixels=max_pixels)
+        self._audio = AudioPrepare(sample_rate, max_seconds=max(10.0, min_seconds), min_seconds=min_seconds)
+
+    def faults(self, sample: Sample) -> list[tuple[str, str]]:
+        """(member, reason) of each member that cannot be decoded."""
+        found = []
+        for extension, raw in sample.members.items():
+            try:
+                self._decode(sample, extension, raw)
+            except SampleError as error:
+                found.append((extension, str(error)))
+        return found
+
+    def _decode(self, sample: Sample, extension: str, raw: bytes) -> None:
+        kind = stats.kind(extension)
+        if kind == "image":
+            self._image.decode(raw)
+        elif kind == "audio":
+            # Under the name that training looks for: here every member is decoded, there the one that is asked for.
+            name = extension.rpartition(".")[2]
+            self._audio.wave(Sample(sample.shard, sample.key, {name: raw}), np.random.default_rng(0), training=False)
+            _to_the_end(raw)
+        elif kind in ("text", "label"):
+            text_of(raw, "text" if kind == "text" else "label")
+        elif kind == "json":
+            _json(text_of(raw, "JSON"))
+
+
+def _to_the_end(raw: bytes) -> None:
+    """Training takes a window anywhere in a recording, so all of it must be there."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(raw)) as file:
+            done = 0
+            for block in file.blocks(_BLOCK, dtype="float32", always_2d=True):
+                done += len(block)
+                if not np.abs(block).max(initial=0) < LOUDEST:
+                    raise SampleError("audio has values that are no sound: infinite, NaN or beyond all bounds")
+            if done < file.frames:
+                raise SampleError(f"audio is cut off: {done} of {file.frames} samples")
+    except soundfile.LibsndfileError as error:
+        raise SampleError(f"cannot be decoded: {error.error_string}") from None
+
+
+def _json(text: str) -> None:
+    try:
+        json.loads(text, parse_constant=lambda name: math.nan)
+    except (ValueError, RecursionError) as error:
+        raise SampleError(f"no JSON: {error}") from None

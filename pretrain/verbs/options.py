@@ -1,0 +1,68 @@
+"""What several of the ``pretrain shards`` commands take. Imports nothing large: help answers at once."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from data.errors import InputError
+from pretrain.host import cores
+
+if TYPE_CHECKING:
+    from data.store.store import Store
+
+
+def add_pattern(parser: argparse.ArgumentParser, many: str = "+") -> None:
+    """Adds ``PATTERN...``."""
+    parser.add_argument(
+        "pattern",
+        metavar="PATTERN",
+        nargs=many,
+        help="path, folder, glob, {000000..000009}, URL (s3://, gs://, az://, https://), manifest (.jsonl), a::b",
+    )
+    remote = parser.add_argument_group("shards that are not plain local tars")
+    remote.add_argument("--cache", metavar="DIR", help="where they are kept (default: the user's cache folder)")
+    remote.add_argument("--cache-size", metavar="SIZE", default="50GB", help="of it at most (default: 50GB)")
+    remote.add_argument(
+        "--allow-pipe", metavar="PIPE", action="append", default=[], help="run this command: exactly as in PATTERN"
+    )
+
+
+def add_measures(parser: argparse.ArgumentParser) -> None:
+    """Adds what decides what is measured, and over how many samples."""
+    add = parser.add_argument
+    add("--samples", metavar="N", type=int, help="measure about N samples, evenly spread (default: all)")
+    add("--tokenizer", metavar="FILE", help="tokenizer.json: count tokens of texts too")
+    add("--language-field", metavar="FIELD", help="of the json member (default: language, else lang)")
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--workers``."""
+    parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core; 0: none but this)")
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--workers`` and ``--json``."""
+    add_workers(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def workers_of(arguments: argparse.Namespace) -> int:
+    """The number of processes asked for.
+
+    Raises:
+        InputError: it is negative.
+    """
+    if arguments.workers is None:
+        return cores() if cores() > 1 else 0
+    if arguments.workers < 0:
+        raise InputError(f"--workers {arguments.workers} is not 0 or more")
+    return arguments.workers
+
+
+def store_of(arguments: argparse.Namespace) -> Store:
+    """Where shards are read from."""
+    from data.store.cache import Cache
+    from data.store.store import Store
+
+    return Store(Cache(arguments.cache, arguments.cache_size), allowed_pipes=arguments.allow_pipe)

@@ -1,0 +1,139 @@
+"""``pretrain shards pack``: a folder of files or a table into shards."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data.errors import InputError
+
+if TYPE_CHECKING:
+    from data.pack.pack import Packing
+    from data.pack.report import Report
+    from data.pack.row import Source
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Splits, in any spelling, whose texts a tokenizer must not have seen.
+_HELD_OUT = {"val", "valid", "validation", "test", "dev"}
+
+DESCRIPTION = (
+    "Makes WebDataset shards of text documents, images or audio. Fields that are not named are detected. "
+    "A field may be nested: captions.en. "
+    "A folder of files has the fields file, folder and, from STEM.txt beside a file, caption."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    add = parser.add_argument
+    add("input", metavar="INPUT", help="folder, table (jsonl, csv, tsv), folder of tables, or a quoted glob of these")
+    add("--out", metavar="DIR", type=Path, required=True, help="where the shards go")
+    add("--name", metavar="PREFIX", help="what their names begin with (default: name of the input)")
+    add("--text", metavar="FIELD", help="field that holds documents")
+    add("--image", metavar="FIELD", help="field that names image files, relative to the table")
+    add("--audio", metavar="FIELD", help="field that names audio files, relative to the table")
+    add("--caption", metavar="FIELD", help="text of an image or audio file; rows without it are left out")
+    add("--label", metavar="FIELD", help="class; 'folder' is the parent folder's name; rows without it are left out")
+    add("--key", metavar="FIELD", help="names the samples (default: path of the file, or table and row number)")
+    add("--max-size", metavar="SIZE", default="256MB", help="largest shard, e.g. 500MB or 1GiB (default: 256MB)")
+    add(
+        "--max-characters",
+        metavar="N",
+        type=int,
+        default=8000,
+        help="longer documents are cut at paragraph or sentence ends; 0 keeps them whole (default: 8000)",
+    )
+    splits = parser.add_mutually_exclusive_group()
+    splits.add_argument("--val", metavar="SHARE", type=float, help="share that goes to PREFIX-val, chosen by key: 0.05")
+    splits.add_argument("--split", metavar="FIELD", help="field that says which split a row goes to")
+    add(
+        "--tokenizer",
+        metavar="VOCAB_SIZE",
+        type=int,
+        help="train a byte-level BPE on the texts that are not set aside: DIR/tokenizer.json",
+    )
+    add("--overwrite", action="store_true", help="replace shards of the same name")
+    add("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Packs, and prints what was packed and what was left out.
+
+    Raises:
+        InputError: an argument does not fit, or the input cannot be packed.
+    """
+    from data.pack.source import default_prefix, locate
+    from pretrain.verbs import tables
+
+    packing = _packing(arguments, arguments.name or default_prefix(arguments.input))
+    out = arguments.out.expanduser()
+    tokenizer = out / "tokenizer.json"
+    if arguments.tokenizer is not None and tokenizer.exists() and not arguments.overwrite:
+        raise InputError(f"'{tokenizer}' exists already: use another --out, or --overwrite")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out '{out}' is not a folder")
+    report = _packed(locate(arguments.input), out, packing)
+    if arguments.tokenizer is not None:
+        _train_tokenizer(report, arguments.tokenizer, tokenizer)
+    if arguments.json:
+        print(json.dumps(report.as_json()))
+    else:
+        tables.show_report(report)
+    return 0
+
+
+def _packing(arguments: argparse.Namespace, prefix: str) -> Packing:
+    from data.pack.fields import Fields
+    from data.pack.pack import Packing
+
+    if not _NAME.fullmatch(prefix):
+        raise InputError(f"--name '{prefix}' must consist of letters, digits, '.', '_' and '-'")
+    if arguments.val is not None and not 0 < arguments.val < 1:
+        raise InputError(f"--val {arguments.val:g} must lie between 0 and 1, e.g. 0.05")
+    if arguments.max_characters < 0:
+        raise InputError(f"--max-characters {arguments.max_characters} must be 0 (no limit) or more")
+    roles = ("text", "image", "audio", "caption", "label", "key", "split")
+    return Packing(
+        prefix=prefix,
+        fields=Fields(**{role: getattr(arguments, role) for role in roles}),
+        max_characters=arguments.max_characters,
+        max_bytes=_bytes(arguments.max_size),
+        val=arguments.val,
+        overwrite=arguments.overwrite,
+    )
+
+
+def _bytes(size: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", size.strip().upper())
+    number = int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
+    if number < 1:
+        raise InputError(f"--max-size '{size}' is not a size: write e.g. 256MB, 1GiB or a number of bytes")
+    return number
+
+
+def _packed(source: Source, out: Path, packing: Packing) -> Report:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from data.pack.pack import pack
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(f"packing {source.name}")
+        return pack(source, out, packing, lambda done, total: progress.update(task, completed=done, total=total))
+
+
+def _train_tokenizer(report: Report, entries: int, target: Path) -> None:
+    from data.pack.texts import texts
+    from modalities.text.tokenizer import train
+
+    if not report.members["txt"]:
+        raise InputError(f"--tokenizer {entries} needs texts, and the samples of '{report.source}' have none")
+    shards = [shard["name"] for shard in report.shards if shard["split"].lower() not in _HELD_OUT]
+    if not shards:
+        raise InputError(f"--tokenizer {entries} needs samples to train on, and all are in: {', '.join(report.splits)}")
+    train(texts([target.parent / name for name in shards]), entries).save(str(target))

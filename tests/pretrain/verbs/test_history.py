@@ -1,0 +1,210 @@
+"""``pretrain shards ledger`` and ``replay``, over run directories as a run writes them."""
+
+import io
+import json
+import re
+import tarfile
+
+import numpy as np
+import pytest
+
+from data.errors import InputError
+from data.order import Ordering
+from data.stream import Stream
+from pretrain import ledger, replay
+from pretrain.run import METRICS, RunDirectory
+from pretrain.verbs.shards import main
+
+ORDER = {"window": 256, "streams": 4}
+SIZES = {"mlm": 4, "clip": 2}
+
+
+def stream_of(task, source):
+    return Stream(task, source, 0, Ordering(**ORDER))
+
+
+class Run:
+    """A run directory in which ``steps`` steps were done, recorded by ``ranks`` ranks."""
+
+    def __init__(self, path, sources, steps=6, ranks=2, record=True, bad=()):
+        self.path, self.sources = path, sources
+        self.directory = RunDirectory(str(path), 0)
+        self.streams = {task: stream_of(task, source) for task, source in sources.items()}
+        self.seen = {}
+        self.start(0, dict.fromkeys(sources, 0))
+        for step in range(1, steps + 1):
+            self.step(step, step - 1, dict.fromkeys(sources, 0), ranks, record, bad)
+
+    def start(self, step, positions):
+        config = {
+            "name": "own",
+            "seed": 0,
+            "max_steps": 9,
+            "order": ORDER,
+            "tasks": {
+                task: {"source": source, "batch_size": SIZES[task], "weight": 1.0}
+                for task, source in self.sources.items()
+            },
+        }
+        segments = {}
+        for task, stream in self.streams.items():
+            stream.adopt([], positions[task])
+            segments[task] = [segment.as_json() for segment in stream.segments]
+        sizes = {task: SIZES[task] for task in self.sources}
+        where = {"step": step, "positions": positions, "batch_sizes": sizes, "segments": segments}
+        self.directory.freeze_config(config, where)
+
+    def step(self, step, done, begins, ranks, record, bad):
+        self.directory.append(METRICS, {"step": step, "loss": 1.0})
+        for task, stream in self.streams.items():
+            size = SIZES[task]
+            base = begins[task] + done * size
+            positions = stream.arrange(np.arange(base, base + size))
+            places = stream.locate(positions)
+            for i, position in enumerate(positions.tolist()):
+                if (task, position) in bad:
+                    shard, key = stream.identity(places[i])
+                    row = {"step": step, "task": task, "position": position, "shard": shard, "key": key}
+                    self.directory.append("quarantine.jsonl", {**row, "reason": "broken"})
+                    places[i] = stream.replacement(places[i], position, 0)
+                self.seen[step, task, position] = stream.identity(places[i])
+            pairs = np.array([[place.source, place.number] for place in places])
+            share = size // ranks
+            for rank in range(ranks if record else 0):
+                row = {"step": step, "task": task, "position": base}
+                part = ledger.packed(pairs[rank * share : (rank + 1) * share])
+                self.directory.append(f"ledger/rank-{rank:05d}.jsonl", row | part)
+
+
+@pytest.fixture
+def sources(shards):
+    pairs, prose = shards("pairs", 11, ("png", "txt")), shards("prose", 23)
+    return {"mlm": {"a": {"pattern": prose, "weight": 2.0}, "b": {"pattern": pairs, "weight": 1.0}}, "clip": pairs}
+
+
+def printed(capsys, *arguments):
+    assert main(list(arguments)) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_replay_names_what_was_seen(tmp_path, sources, capsys, record):
+    bad = {("mlm", 5), ("clip", 2), ("clip", 3)}
+    run = Run(tmp_path / "run", sources, record=record, bad=bad)
+    rows = list(map(json.loads, printed(capsys, "replay", str(run.path), "--steps", ":", "--json").splitlines()))
+    assert {(r["step"], r["task"], r["position"]): (r["shard"], r["key"]) for r in rows} == run.seen
+    assert {r["recorded"] for r in rows} == {record}
+    assert {(r["task"], r["position"]) for r in rows if "replaced" in r} == bad
+    assert [r["replaced"][0]["reason"] for r in rows if "replaced" in r] == ["broken"] * 3
+    within = [(r["step"], r["position"]) for r in rows if r["task"] == "mlm"]
+    assert within == sorted(within)
+    human = printed(capsys, "replay", str(run.path), "--steps", "1:2", "--task", "mlm")
+    assert f"8 samples as {'recorded' if record else 'computed'}, 1 in place of unusable ones" in human
+    assert "broken]" in human
+
+
+def test_recorded_and_computed_agree_on_any_number_of_ranks(tmp_path, sources):
+    one = Run(tmp_path / "one", sources, ranks=1)
+    two = Run(tmp_path / "two", sources, ranks=2)
+    whole = list(ledger.recorded(two.directory, 1, 6))
+    assert whole == list(ledger.recorded(one.directory, 1, 6)) == list(ledger.computed(one.directory, 1, 6))
+    assert [row["position"] for row in whole if row["task"] == "mlm"] == [0, 4, 8, 12, 16, 20]
+    assert len(list(ledger.recorded(two.directory, 3, 4))) == 4
+
+
+def test_ledger_prints_a_line_a_step_and_task(tmp_path, sources, capsys):
+    run = Run(tmp_path / "run", sources)
+    rows = list(map(json.loads, printed(capsys, "ledger", str(run.path), "--steps", "2:3").splitlines()))
+    assert [(r["step"], r["task"], len(r["samples"])) for r in rows] == [
+        (2, "mlm", 4),
+        (2, "clip", 2),
+        (3, "mlm", 4),
+        (3, "clip", 2),
+    ]
+    assert all(r["recorded"] for r in rows)
+    assert tuple(rows[0]["samples"][0]) == run.seen[2, "mlm", 4]
+
+
+def test_a_second_start_counts_from_where_it_began(tmp_path, sources, capsys):
+    run = Run(tmp_path / "run", sources, steps=4)
+    run.directory.rewind(2)
+    run.start(2, {"mlm": 8, "clip": 4})
+    for step in (3, 4, 5):
+        run.step(step, step - 3, {"mlm": 8, "clip": 4}, 1, True, ())
+    rows = list(map(json.loads, printed(capsys, "replay", str(run.path), "--steps", ":", "--json").splitlines()))
+    assert {(r["step"], r["task"], r["position"]): (r["shard"], r["key"]) for r in rows} == run.seen
+    assert len(rows) == 5 * 6
+
+
+def test_dump_as_files(tmp_path, sources, capsys):
+    run = Run(tmp_path / "run", sources, bad={("clip", 2)})
+    said = printed(capsys, "replay", str(run.path), "--steps", "2", "--dump", str(tmp_path / "out"))
+    assert f"written to {tmp_path / 'out'}" in said
+    index = list(map(json.loads, (tmp_path / "out" / "index.jsonl").read_text().splitlines()))
+    assert len(index) == 6
+    for row in index:
+        sample = run.streams[row["task"]].read(place_of(run, row))
+        for extension, content in sample.members.items():
+            assert (tmp_path / "out" / row["task"] / f"{row['name']}.{extension}").read_bytes() == content
+        assert row["name"].startswith(f"00000002_{row['position']:012d}_")
+    with pytest.raises(InputError, match="is not an empty folder"):
+        main(["replay", str(run.path), "--steps", "2", "--dump", str(tmp_path / "out")])
+
+
+def place_of(run, row):
+    seen = replay.seen(run.directory, run.streams, row["step"], row["step"], row["task"])
+    return next(sample.place for sample in seen if sample.position == row["position"])
+
+
+def test_dump_as_shards(tmp_path, sources, capsys):
+    run = Run(tmp_path / "run", sources)
+    printed(capsys, "replay", str(run.path), "--steps", "1:2", "--dump", str(tmp_path / "out"), "--tar", "--json")
+    with tarfile.open(fileobj=io.BytesIO((tmp_path / "out" / "clip-000000.tar").read_bytes())) as archive:
+        names = archive.getnames()
+    assert len(names) == 2 * 2 * 2
+    assert names[0].startswith("00000001_000000000000_")
+    assert main(["check", str(tmp_path / "out")]) == 0
+
+
+def test_wrong_input(tmp_path, sources):
+    run = Run(tmp_path / "run", sources)
+    for arguments, message in (
+        (["replay", str(tmp_path), "--steps", "1"], "is not a run directory"),
+        (["replay", str(run.path), "--steps", "3:1"], "--steps '3:1' is not A:B"),
+        (["replay", str(run.path), "--steps", "70:80"], "has done 6 steps"),
+        (["replay", str(run.path), "--steps", "1", "--task", "clop"], "did you mean 'clip'"),
+        (["replay", str(run.path), "--steps", "1", "--tar"], "give --dump DIR as well"),
+    ):
+        with pytest.raises(InputError, match=message):
+            main(arguments)
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_other_shards_than_the_run_had_are_named(tmp_path, sources, shards, record):
+    run = Run(tmp_path / "run", sources, record=record)
+    shards("prose", 29)
+    with pytest.raises(InputError, match=r"source 'mlm\.a' has other shards now"):
+        main(["replay", str(run.path), "--steps", "1"])
+    with pytest.raises(InputError, match="the sources of task 'mlm' are other ones now"):
+        main(["card", "--run", str(run.path)])
+
+
+def test_a_missing_rank_is_noticed(tmp_path, sources):
+    run = Run(tmp_path / "run", sources)
+    (run.path / "ledger" / "rank-00001.jsonl").unlink()
+    with pytest.raises(InputError, match="is a rank's file missing"):
+        main(["replay", str(run.path), "--steps", "1"])
+
+
+def test_card_of_a_run(tmp_path, sources, capsys):
+    run = Run(tmp_path / "run", sources)
+    text = printed(capsys, "card", "--run", str(run.path), "--workers", "0", "--licence", "clip=CC0")
+    assert "Run `own`, 6 of 9 steps, seed 0." in text
+    assert "## Task `mlm`" in text
+    counts = {task: stream.progress(6 * SIZES[task]) for task, stream in run.streams.items()}
+    drawn, epochs = counts["mlm"]["mlm.a"]
+    assert f"| mlm.a | 2 | 66.7 % | {drawn} | {100 * drawn / 24:.1f} % | {epochs:.3g} |" in text
+    assert "| clip | 1 | 100.0 % | 12 | 100.0 % | 1.09 |" in text
+    assert "## Source `mlm.b, clip`" in text  # the same shards, named once
+    assert re.search(r"\| all \| \d+ \| 34 \|", text)
+    assert "| CC0 |" in text
