@@ -1,0 +1,115 @@
+"""What no loader can beat: reading the bytes, copying them, and decoding what is in memory already."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from data_bench.decoding import Decode
+from data_bench.kinds import Kind, tar_size
+from data_bench.ours import own_prepare
+
+from data.sample import Sample
+from data.seeds import generator
+from data.stream import Stream
+
+
+def sequential(kind: Kind, data: Path) -> dict[str, float]:
+    """All tars read once from begin to end, by 1 MiB."""
+    buffer = memoryview(bytearray(1 << 20))
+    begun = time.perf_counter()
+    for path in sorted((kind.folder(data) / "tar").glob("*.tar")):
+        with open(path, "rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+    wall = time.perf_counter() - begun
+    return {"samples_per_s": kind.samples / wall, "gb_per_s": tar_size(kind, data) / wall / 1e9}
+
+
+def indexed(kind: Kind, data: Path) -> dict[str, float]:
+    """Every sample read by one pread at its known place, in random order, into a buffer that is used again.
+
+    The places are even shares of the tars: what a loop costs that knows everything and makes nothing of it.
+    """
+    paths = sorted((kind.folder(data) / "tar").glob("*.tar"))
+    files = [os.open(path, os.O_RDONLY) for path in paths]
+    each = tar_size(kind, data) // kind.samples
+    places = [
+        (file, at) for file, path in zip(files, paths, strict=True) for at in range(0, path.stat().st_size - each, each)
+    ]
+    buffers = [memoryview(bytearray(each))]
+    order = np.random.default_rng(0).permutation(len(places)).tolist()
+    begun = time.perf_counter()
+    for number in order:
+        file, at = places[number]
+        os.preadv(file, buffers, at)
+    wall = time.perf_counter() - begun
+    for file in files:
+        os.close(file)
+    return {"samples_per_s": len(order) / wall, "gb_per_s": len(order) * each / wall / 1e9}
+
+
+def copies(kind: Kind, data: Path) -> dict[str, float]:
+    """Bytes of a sample copied from memory to memory, a batch at a time."""
+    size = tar_size(kind, data) // kind.samples * kind.batch
+    source = np.ones(max(size, 1 << 28) // size * size, dtype=np.uint8).reshape(-1, size)
+    target, begun = np.ones(size, dtype=np.uint8), time.perf_counter()
+    for batch in source:
+        np.copyto(target, batch)
+    wall = time.perf_counter() - begun
+    return {"samples_per_s": len(source) * kind.batch / wall, "gb_per_s": source.nbytes / wall / 1e9}
+
+
+def _decode_for(seconds: float, one: Callable[[int], Any], count: int, out: Any) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    one(0)
+    begun, cpu, done = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - begun < seconds:
+        one(done % count)
+        done += 1
+    out.put((done / (time.perf_counter() - begun), (time.process_time() - cpu) / done * 1e6))
+
+
+def decoding(kind: Kind, data: Path, form: str, processes: int, seconds: float) -> dict[str, float]:
+    """Decoding alone: the contents lie in memory, nothing is collated. ``form`` as in ours.prepare_of."""
+    root = kind.folder(data)
+    stream = Stream("bench", str(root / "tar"), seed=0)
+    count = min(512, kind.samples)
+    samples: list[Sample] = [stream.read(place) for place in stream.locate(np.arange(count))]
+    tokenizer = root / "tokenizer" / "tokenizer.json"
+    if form == "own":
+        prepare = own_prepare(kind, tokenizer)
+        rngs = [generator(0, "bench", n) for n in range(count)]
+
+        def one(n: int) -> Any:
+            return prepare(samples[n], rngs[n], True)
+    else:
+        decode = Decode(kind.name, tokenizer).ready()
+
+        def one(n: int) -> Any:
+            return decode(samples[n].members[kind.field or "txt"])
+
+    context = multiprocessing.get_context("fork")
+    out = context.SimpleQueue()
+    running = [context.Process(target=_decode_for, args=(seconds, one, count, out)) for _ in range(processes)]
+    for process in running:
+        process.start()
+    rows = [out.get() for _ in running]
+    for process in running:
+        process.join()
+    return {"samples_per_s": sum(row[0] for row in rows), "cpu_us_per_sample": sum(row[1] for row in rows) / processes}
+
+
+def measure(request: dict[str, Any], kind: Kind, data: Path) -> dict[str, float]:
+    """Answers one request of the benchmark."""
+    what = request["form"]
+    if what in ("sequential", "indexed", "copies"):
+        return {"sequential": sequential, "indexed": indexed, "copies": copies}[what](kind, data)
+    return decoding(kind, data, what, max(1, request["workers"]), request["seconds"])
