@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import io
 import math
-from typing import ClassVar
+import re
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError, WebPImagePlugin  # noqa: F401 - registers WEBP
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as transforms
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional
 
 from data.errors import InputError, SampleError
 from data.sample import Sample
 from modalities.prepare import Batch, Item
 
+Box: TypeAlias = tuple[int, int, int, int]  # left, top, right and bottom in pixels, the latter two exclusive
+
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 # What a file of these names may really be. Pillow knows formats that run other programs (EPS); they are not opened.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+# What Pillow's readers raise on damaged bytes: they index, unpack and inflate what they find there.
+DAMAGE = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(struct.error, zlib.error, MemoryError, RuntimeError),
+)
+RATIO = 4 / 3  # widest and, the other way round, narrowest crop (Szegedy et al. 2015)
+TRIES = 10
+# A JPEG decodes at 1/2, 1/4 or 1/8 scale for a fraction of the cost. With so many pixels for each that is asked for,
+# the result is nearer to what the full scale gives than bilinear resizing is to bicubic.
+MARGIN = 1.5
+# Pillow cannot hand on its pixels without copying them. torchvision, of which some builds lack the decoder, can.
+FAST_JPEG = hasattr(torch.ops.image, "decode_jpeg")
+_PLACE = re.compile(r"^decode_jpeg, \S+:\d+, |\n.*", re.DOTALL)  # where in torchvision's source an error was found
 
 
 class ImagePrepare:
@@ -32,6 +51,10 @@ class ImagePrepare:
         scale: smallest and largest share of the area that a training crop covers.
         flip: probability of mirroring; 0 where captions say left and right.
         max_pixels: larger pictures are refused from their header, before they are decoded.
+        min_side: pictures whose shorter side has fewer pixels are refused.
+        max_bytes: larger files are refused before they are decoded.
+        transforms: further torchvision transforms (``torchvision.transforms.v2``) of a training picture, from and to
+            (3, image_size, image_size) uint8, after crop and mirroring.
     """
 
     modality: ClassVar[str] = "image"
@@ -42,61 +65,139 @@ class ImagePrepare:
         scale: tuple[float, float] = (0.9, 1.0),
         flip: float = 0.0,
         max_pixels: int = 64_000_000,
+        min_side: int = 1,
+        max_bytes: int = 64_000_000,
+        transforms: Sequence[Callable[[torch.Tensor], torch.Tensor]] | None = None,
     ) -> None:
         if not 0 < scale[0] <= scale[1] <= 1:
             raise InputError(f"scale={list(scale)} is not two shares of the area, between 0 and 1 and in order")
         self.image_size = image_size
         self.flip = flip
-        self.max_pixels = max_pixels
-        self._crop = v2.RandomResizedCrop(image_size, scale=tuple(scale), antialias=True)
-        # So large a picture's smallest crop has image_size pixels even on its short side (torchvision: 3:4 to 4:3).
-        self._enough = math.ceil(image_size * max(2.0, math.sqrt(4 / 3 / scale[0])))
+        self.max_pixels, self.min_side, self.max_bytes = max_pixels, min_side, max_bytes
+        self.transforms = list(transforms or ())
+        self._try_transforms()
+        self.scale = (scale[0], scale[1])
 
     @property
     def needs(self) -> dict[str, tuple[str, ...]]:
         """A picture member."""
         return {"image": EXTENSIONS}
 
-    def decode(self, raw: bytes) -> torch.Tensor:
-        """(3, height, width) uint8.
+    def _try_transforms(self) -> None:
+        before = torch.default_generator.get_state()
+        found = torch.zeros(3, self.image_size, self.image_size, dtype=torch.uint8)
+        shape = found.shape
+        for transform in self.transforms:
+            found = transform(found)
+            if not isinstance(found, torch.Tensor) or found.dtype != torch.uint8 or found.shape != shape:
+                made = (
+                    f"{tuple(found.shape)} {found.dtype}" if isinstance(found, torch.Tensor) else type(found).__name__
+                )
+                raise InputError(
+                    f"transforms: {type(transform).__name__} makes {made} of a picture; it must stay "
+                    f"{tuple(shape)} uint8, as normalisation happens on the device"
+                )
+        torch.default_generator.set_state(before)
+
+    def decode(self, raw: bytes, member: str = "", choose: Callable[[int, int], Box] | None = None) -> torch.Tensor:
+        """(3, height, width) uint8: the box that ``choose(width, height)`` takes of the picture, by default all of it.
+
+        A JPEG comes at a smaller scale where the box has pixels to spare; never below ``image_size``.
 
         Raises:
-            SampleError: no picture, a damaged one or one of more than ``max_pixels``.
+            SampleError: no picture, a damaged one, or one that is too large or too small.
         """
         try:
             with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
                 if image.width * image.height > self.max_pixels:
-                    raise SampleError(
-                        f"picture of {image.width}x{image.height} pixels exceeds max_pixels={self.max_pixels}"
-                    )
-                # A JPEG decodes at 1/2, 1/4 or 1/8 scale for a fraction of the cost; never below the size asked for.
-                image.draft("RGB", (self._enough, self._enough))
-                if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip instead of scale
-                    grey = np.rint(np.asarray(image) / 257).astype(np.uint8)
-                    pixels = np.repeat(grey[..., None], 3, axis=2)
-                else:
-                    pixels = np.array(image.convert("RGB"))
+                    reason = f"picture of {image.width}x{image.height} pixels exceeds max_pixels={self.max_pixels}"
+                    raise SampleError(reason, "bomb", member)
+                if min(image.size) < self.min_side:
+                    reason = f"picture of {image.width}x{image.height} pixels is smaller than min_side={self.min_side}"
+                    raise SampleError(reason, "too_short", member)
+                box = choose(*image.size) if choose else (0, 0, *image.size)
+                if image.format == "JPEG":
+                    return _of_jpeg(image, raw, box, min(box[2] - box[0], box[3] - box[1]) / self.image_size)
+                return _of(image, box)
         except UnidentifiedImageError:
-            raise SampleError(f"not a picture of a known kind ({', '.join(FORMATS)})") from None
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise SampleError(f"undecodable picture: {error}") from None
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+            raise SampleError(f"not a picture of a known kind ({', '.join(FORMATS)})", "undecodable", member) from None
+        except Image.DecompressionBombError as error:
+            raise SampleError(str(error), "bomb", member) from None
+        except DAMAGE as error:
+            reason = _PLACE.sub("", str(error)) or type(error).__name__
+            raise SampleError(f"undecodable picture: {reason}", "undecodable", member) from None
 
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
         """``{"pixels": (3, image_size, image_size) uint8}``."""
-        pixels = self.decode(sample.first(EXTENSIONS, "image")[1])
-        if not training:
-            side = [self.image_size, self.image_size]
-            pixels = transforms.center_crop(pixels, min(pixels.shape[1:]))  # type: ignore[arg-type]
-            return {"pixels": transforms.resize(pixels, side, antialias=True).contiguous()}
-        # torchvision draws from the global state alone. torch.manual_seed would note down the call stack for a GPU that
-        # has not been used yet, which costs more than the crop.
-        torch.default_generator.manual_seed(int(rng.integers(2**62)))
-        pixels = self._crop(pixels)
-        if self.flip and rng.random() < self.flip:
-            pixels = transforms.horizontal_flip(pixels)
+        extension, raw = sample.first(EXTENSIONS, "image", self.max_bytes)
+
+        def choose(width: int, height: int) -> Box:
+            return crop(width, height, self.scale, rng) if training else centre(width, height)
+
+        pixels = self.decode(raw, extension, choose)
+        pixels = functional.resize(pixels, [self.image_size, self.image_size], antialias=True)
+        if training and self.flip and rng.random() < self.flip:
+            pixels = pixels.flip(-1)
+        if training and self.transforms:
+            # torchvision draws from the global state alone. torch.manual_seed would note down the call stack for a GPU
+            # that has not been used yet, which costs more than the crop.
+            torch.default_generator.manual_seed(int(rng.integers(2**62)))
+            for transform in self.transforms:
+                pixels = transform(pixels)
         return {"pixels": pixels.contiguous()}
 
     def collate(self, items: list[Item]) -> Batch:
         """``{"pixels": (B, 3, image_size, image_size) uint8, "size": B}``."""
         return {"pixels": torch.stack([item["pixels"] for item in items]), "size": len(items)}
+
+
+def crop(width: int, height: int, scale: tuple[float, float], rng: np.random.Generator) -> Box:
+    """A random box, distributed as torchvision's ``RandomResizedCrop`` has it.
+
+    Its share of the area is uniform in ``scale``, its width to height log-uniform from 3:4 to 4:3; where none fits in
+    ten tries, the largest in the middle that is not narrower or wider than that.
+    """
+    for _ in range(TRIES):
+        share, ratio, x, y = rng.random(4).tolist()
+        area = width * height * (scale[0] + share * (scale[1] - scale[0]))
+        aspect = RATIO ** (2 * ratio - 1)
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(x * (width - w + 1)), int(y * (height - h + 1))
+            return left, top, left + w, top + h
+    return _middle(width, height, min(width, round(height * RATIO)), min(height, round(width * RATIO)))
+
+
+def centre(width: int, height: int) -> Box:
+    """The largest square in the middle."""
+    return _middle(width, height, min(width, height), min(width, height))
+
+
+def _middle(width: int, height: int, w: int, h: int) -> Box:
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def _of(image: Image.Image, box: Box) -> torch.Tensor:
+    """(3, height, width) uint8 pixels of ``box``, which is all that is converted and copied."""
+    part = image.crop(box)
+    if part.mode.startswith("I"):  # 16 bits of grey, which convert() would clip instead of scale
+        grey = np.rint(np.asarray(part) / 257).astype(np.uint8)
+        return torch.from_numpy(grey).expand(3, -1, -1)
+    return torch.from_numpy(np.array(part if part.mode == "RGB" else part.convert("RGB"))).permute(2, 0, 1)
+
+
+def _of_jpeg(image: Image.Image, raw: bytes, box: Box, spare: float) -> torch.Tensor:
+    """The same at the smallest scale that leaves ``MARGIN`` of the ``spare`` pixels for each that is asked for."""
+    shrink = max(n for n in (1, 2, 4, 8) if n == 1 or spare >= n * MARGIN)
+    if shrink > 1:
+        whole = image.width
+        drafted = image.draft("RGB", (image.width // shrink, image.height // shrink))
+        if drafted is not None:
+            box = tuple(round(edge * drafted[1][2] / whole) for edge in box)  # type: ignore[assignment]
+    elif FAST_JPEG and image.mode in ("RGB", "L"):
+        pixels = decode_jpeg(torch.frombuffer(bytearray(raw), dtype=torch.uint8), ImageReadMode.RGB)
+        if pixels.shape != (3, image.height, image.width):
+            raise ValueError(f"{pixels.shape[2]}x{pixels.shape[1]} pixels, not {image.width}x{image.height}")
+        return pixels[:, box[1] : box[3], box[0] : box[2]]
+    return _of(image, box)

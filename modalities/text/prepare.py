@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
 
-from data.errors import InputError, SampleError
+from data.errors import InputError, SampleError, choices
 from data.sample import Sample
 from modalities.layout import Layout
-from modalities.prepare import Batch, Item, lengths_of, text_of
+from modalities.prepare import Batch, Item, lengths_of
+from modalities.text.member import TextMember
 from modalities.text.tokenizer import END, START, TextTokenizer
+
+_Run = TypeVar("_Run", str, list[int])
 
 
 class TextPrepare:
@@ -23,34 +26,69 @@ class TextPrepare:
         tokenizer: path of a ``tokenizer.json``.
         max_tokens: longest sequence, special tokens included.
         member: extension of the member that holds the text.
+        field: where in a JSON or JSON-lines member; see :class:`modalities.text.member.TextMember`.
+        min_tokens: shorter sequences are refused, special tokens included.
+        max_chars: of a longer text only a window of so many characters is tokenized.
+        too_long: ``crop``, or ``refuse`` texts of more than ``max_tokens`` or ``max_chars``.
+        max_bytes: larger members are refused before they are decoded.
     """
 
     modality: ClassVar[str] = "text"
 
-    def __init__(self, tokenizer: str, max_tokens: int, member: str = "txt") -> None:
+    def __init__(
+        self,
+        tokenizer: str,
+        max_tokens: int,
+        member: str = "txt",
+        field: str | None = None,
+        min_tokens: int = 3,
+        max_chars: int = 1_000_000,
+        too_long: str = "crop",
+        max_bytes: int = 64_000_000,
+    ) -> None:
         if max_tokens < 3:
             raise InputError(f"max_tokens={max_tokens} leaves no room between [CLS] and [SEP]; use at least 3")
+        if not 3 <= min_tokens <= max_tokens:
+            raise InputError(f"min_tokens={min_tokens} is not between 3 and max_tokens={max_tokens}")
+        if too_long not in ("crop", "refuse"):
+            raise InputError(f"too_long '{too_long}' is not there; {choices(too_long, ('crop', 'refuse'))}")
+        if max_chars < 1:
+            raise InputError(f"max_chars={max_chars} is not 1 or more")
+        self.source = TextMember(member, field, max_bytes)
         self.tokenizer = TextTokenizer(tokenizer)
-        self.max_tokens = max_tokens
-        self.member = member
+        self.max_tokens, self.min_tokens = max_tokens, min_tokens
+        self.max_chars, self.too_long = max_chars, too_long
         self.start, self.end = self.tokenizer.number(START), self.tokenizer.number(END)
 
     @property
     def needs(self) -> dict[str, tuple[str, ...]]:
         """A text member."""
-        return {"text": (self.member,)}
+        return {"text": (self.source.member,)}
 
     def tokens(self, sample: Sample, rng: np.random.Generator, training: bool) -> np.ndarray:
         """(n,) int64 token ids of one sample, special tokens included."""
-        _, raw = sample.first((self.member,), "text")
-        ids = self.tokenizer.encode(text_of(raw, f"member {self.member}"))
+        text = self.source.read(sample, rng, training)
+        text = self._cropped(text, self.max_chars, "characters", "max_chars", self.max_chars, rng, training)
+        ids = self.tokenizer.encode(text)
         if not ids:
-            raise SampleError("text has no tokens")
-        room = self.max_tokens - 2
-        if len(ids) > room:
-            begin = int(rng.integers(len(ids) - room + 1)) if training else 0
-            ids = ids[begin : begin + room]
+            raise SampleError("text has no tokens", "empty", self.source.member)
+        if len(ids) + 2 < self.min_tokens:
+            reason = f"text of {len(ids) + 2} tokens is shorter than min_tokens={self.min_tokens}"
+            raise SampleError(reason, "too_short", self.source.member)
+        ids = self._cropped(ids, self.max_tokens - 2, "tokens", "max_tokens", self.max_tokens, rng, training)
         return np.array([self.start, *ids, self.end], dtype=np.int64)
+
+    def _cropped(
+        self, whole: _Run, room: int, what: str, name: str, limit: int, rng: np.random.Generator, training: bool
+    ) -> _Run:
+        """``whole`` or a window of ``room`` of it."""
+        if len(whole) <= room:
+            return whole
+        if self.too_long == "refuse":
+            reason = f"text of {len(whole) + limit - room} {what} exceeds {name}={limit}"
+            raise SampleError(reason, "too_long", self.source.member)
+        begin = int(rng.integers(len(whole) - room + 1)) if training else 0
+        return whole[begin : begin + room]  # type: ignore[return-value]
 
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
         """``{"tokens": (n,) int64}``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -65,6 +66,8 @@ class TextTokenizer:
             raise InputError(
                 f"tokenizer '{self.path}' is not readable by tokenizers {tokenizers.__version__}: {error}"
             ) from None
+        # Texts are encoded one at a time, by as many workers as there are to be; threads are of use for training alone.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         tokenizer.encode_special_tokens = True  # a text that says [MASK] says a word, not the token
         return tokenizer
 
@@ -91,7 +94,8 @@ class TextTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``, without special tokens."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        # The fast form does not note where in the text each token lies. There is none for a single text.
+        return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def decode(self, ids: list[int]) -> str:
         """The text of ``ids``."""

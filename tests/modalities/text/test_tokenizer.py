@@ -1,7 +1,11 @@
 import copy
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
+from tokenizers import Tokenizer
 
 from data.errors import InputError
 from modalities.text.tokenizer import SPECIAL, TextTokenizer, train
@@ -39,3 +43,47 @@ def test_a_vocabulary_too_small_for_the_bytes_is_refused():
 def test_a_tokenizer_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match=r"no.json' does not exist; train one on the texts"):
         TextTokenizer(str(tmp_path / "no.json"))
+
+
+TEXTS = [
+    *(
+        "red circle",
+        " ",
+        "",
+        "naïve Ωmega 漢字 🙂",
+        "e\u0301 and \u00e9",
+        "tabs\tand\r\nlines",
+        "[MASK] is [CLS] no word",
+        "\0",
+    ),
+    "red blue green circle square star " * 2000,
+    "x" * 20_000,
+]
+
+
+@pytest.mark.parametrize("form", ["plain", "truncating", "padding"])
+def test_the_fast_form_gives_the_same_tokens(tokenizer_path, tmp_path, form):
+    """A tokenizer.json from elsewhere may truncate and pad."""
+    plain = Tokenizer.from_file(tokenizer_path)
+    if form == "truncating":
+        plain.enable_truncation(5)
+    elif form == "padding":
+        plain.enable_padding(length=40, pad_id=0, pad_token=SPECIAL[0])
+    plain.save(str(tmp_path / "t.json"))
+    plain = Tokenizer.from_file(str(tmp_path / "t.json"))
+    plain.encode_special_tokens = True
+    tokenizer = TextTokenizer(str(tmp_path / "t.json"))
+    for text in TEXTS:
+        assert tokenizer.encode(text) == plain.encode(text, add_special_tokens=False).ids
+
+
+def test_it_starts_no_threads(tokenizer_path):
+    """Each worker would have as many as the machine has cores, for one text at a time."""
+    code = (
+        "import os, sys; from modalities.text.tokenizer import TextTokenizer; "
+        "t = TextTokenizer(sys.argv[1]); before = len(os.listdir('/proc/self/task')); "
+        "t.encode('red circle'); print(len(os.listdir('/proc/self/task')) - before)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}
+    done = subprocess.run([sys.executable, "-c", code, tokenizer_path], env=environment, capture_output=True, text=True)
+    assert done.stdout == "0\n", done.stderr
