@@ -18,11 +18,23 @@ import numpy as np
 from data import watch
 from data.ahead import Ahead
 from data.errors import InputError
+from data.making import prepare_at
 from data.transport import pin
-from data.units import Prepares, Rejected, TaskData, Unit, Units, describe, prepare_at, share_of
+from data.unit import Prepares, PreparesBlocks, Rejected, TaskData, Unit
+from data.units import Units, describe, share_of
 from data.workers import Crew
 
-__all__ = ["Prepares", "Rejected", "StepBatch", "StepLoader", "TaskData", "Unit", "prepare_at", "share_of"]
+__all__ = [
+    "Prepares",
+    "PreparesBlocks",
+    "Rejected",
+    "StepBatch",
+    "StepLoader",
+    "TaskData",
+    "Unit",
+    "prepare_at",
+    "share_of",
+]
 
 
 @dataclass
@@ -135,7 +147,7 @@ class StepLoader:
             places.setdefault(unit.task, []).append(unit.places)
             batch.rejected.extend(unit.rejected)
         self._watchdog.end()
-        batch.places = {task: np.concatenate(parts) for task, parts in places.items()}
+        batch.places = {name: np.concatenate(parts) if len(parts) > 1 else parts[0] for name, parts in places.items()}
         batch.waited = monotonic() - asked
         return batch
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from data import index
 from data.errors import InputError, SampleError
@@ -79,6 +79,23 @@ class OpenShards:
             opened = self._opened(shard)
         self._open[shard] = opened
         return opened
+
+    def several(self, shards: Iterable[int]) -> dict[int, Opened]:
+        """Those of ``shards`` that can be opened, by number; to be held for a moment only.
+
+        Raises:
+            RunError: one cannot be had from afar.
+        """
+        open_, found = self._open, {}
+        for shard in shards:
+            opened = open_.get(shard)
+            if opened is None:
+                try:
+                    opened = self(shard)
+                except SampleError:
+                    continue
+            found[shard] = opened
+        return found
 
     def index(self, shard: int) -> ShardIndex:
         """Its index; the shard need not be open, and does not stay so.

@@ -88,6 +88,8 @@ class Order:
         epochs, places = np.divmod(np.asarray(positions, dtype=np.int64), self.size)
         if not self.shuffle:
             return epochs, places
+        if len(epochs) and epochs.min() == epochs.max():
+            return epochs, self._within(int(epochs[0]), places)
         samples = np.empty_like(places)
         for epoch in np.unique(epochs):
             here = epochs == epoch

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
-from data.errors import InputError, SampleError
+from data.block import Block
+from data.errors import InputError
 from data.sample import Sample
 
 
@@ -25,6 +26,8 @@ class RawPrepare:
     def __init__(self, fields: Sequence[str]) -> None:
         if not fields or isinstance(fields, str):
             raise InputError(f"fields={fields!r} is not a list of member extensions")
+        if len(set(fields)) < len(fields):
+            raise InputError(f"fields={fields!r} names a member twice")
         self.fields = tuple(fields)
 
     @property
@@ -32,26 +35,30 @@ class RawPrepare:
         """Every field."""
         return {field: (field,) for field in self.fields}
 
+    @property
+    def block_fields(self) -> tuple[str, ...]:
+        """Contents are taken as they are."""
+        return self.fields
+
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> list[bytes]:
         """The F members.
 
         Raises:
             SampleError: one is not there.
         """
-        members = sample.members
-        try:
-            return [members[field] for field in self.fields]
-        except KeyError as error:
-            field = error.args[0]
-            raise SampleError(f"no member {field}; it has: {', '.join(sorted(members))}", "missing", field) from None
+        return sample.contents(self.fields)
 
     def collate(self, items: list[list[bytes]]) -> dict[str, Any]:
-        """``{"bytes": (total,) uint8, "edges": (B * F + 1,) int64, "size": B}``.
+        """``{"bytes": (total,) uint8, "edges": (B, F, 2) int64, "size": B}``.
 
-        Field f of sample b is ``bytes[edges[b * F + f] : edges[b * F + f + 1]]``.
+        Field f of sample b is ``bytes[edges[b, f, 0] : edges[b, f, 1]]``; what lies between is not said.
         """
         parts = list(chain.from_iterable(items))
-        edges = torch.tensor([0, *accumulate(map(len, parts))], dtype=torch.int64)
-        content = bytearray().join(parts)
-        found = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
-        return {"bytes": found, "edges": edges, "size": len(items)}
+        edges = np.array(list(pairwise(accumulate(map(len, parts), initial=0))), dtype=np.int64)
+        buffer = np.frombuffer(bytearray().join(parts), dtype=np.uint8)
+        return self.from_block(Block(buffer, edges.reshape(len(items), -1, 2)))
+
+    def from_block(self, block: Block) -> dict[str, Any]:
+        """The same of a block."""
+        buffer, edges = block
+        return {"bytes": torch.from_numpy(buffer), "edges": torch.from_numpy(edges), "size": len(edges)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from data.errors import SampleError
@@ -21,6 +21,19 @@ class Sample:
     shard: str
     key: str
     members: dict[str, bytes]
+
+    def contents(self, fields: Sequence[str]) -> list[bytes]:
+        """The members named by ``fields``, all of which it must have.
+
+        Raises:
+            SampleError: one is not there.
+        """
+        members = self.members
+        try:
+            return [members[field] for field in fields]
+        except KeyError as error:
+            field = error.args[0]
+            raise SampleError(f"no member {field}; it has: {', '.join(sorted(members))}", "missing", field) from None
 
     def first(self, extensions: Iterable[str], what: str, max_bytes: int | None = None) -> tuple[str, bytes]:
         """The first of ``extensions`` that the sample has, as (extension, bytes).

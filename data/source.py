@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
@@ -92,9 +92,9 @@ class Source:
         """Whether an open shard keeps bytes of a cache occupied, of any shard."""
         return any(map(self.store.cached, self.urls))
 
-    def open(self, shard: int) -> Opened:
-        """The open shard; see :class:`data.openshards.OpenShards`."""
-        return self._open(shard)
+    def open(self, shards: Iterable[int]) -> dict[int, Opened]:
+        """Open shards; see :meth:`data.openshards.OpenShards.several`."""
+        return self._open.several(shards)
 
     def index(self, shard: int) -> index.ShardIndex:
         """Its index; whatever is open stays open."""

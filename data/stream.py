@@ -71,6 +71,11 @@ class Stream:
         """Whether any of its shards must be transferred before it is read."""
         return any(self.store.remote(url) for source in self.sources for url in source.urls)
 
+    @property
+    def pinning(self) -> bool:
+        """Whether an open shard keeps bytes of a cache occupied, of any source."""
+        return any(source.pinning for source in self.sources)
+
     def _set(self, segments: Sequence[Segment]) -> None:
         self.segments = list(segments)
         self._begins = np.array([segment.position for segment in segments])
@@ -115,9 +120,12 @@ class Stream:
             self._orders[number, name] = Order(self.sources[self._number[name]].counts, seed, ordering)
         return self._orders[number, name]
 
-    def _inner(self, positions: np.ndarray) -> list[tuple[np.ndarray, int, str, np.ndarray]]:
+    def _inner(self, positions: np.ndarray) -> list[tuple[np.ndarray | slice, int, str, np.ndarray]]:
         """(which of ``positions``, segment, source, positions within the source) for each source that is drawn from."""
-        found = []
+        found: list[tuple[np.ndarray | slice, int, str, np.ndarray]] = []
+        if len(self.segments) == 1 and len(self.segments[0].drawn) == 1:
+            segment, name = self.segments[0], self.segments[0].drawn[0]
+            return [(slice(None), 0, name, positions + (segment.parts[name].begin - segment.position))]
         segment_of_each = np.searchsorted(self._begins, positions, side="right") - 1
         for number in np.unique(segment_of_each).tolist():
             segment, inside = self.segments[number], np.flatnonzero(segment_of_each == number)
@@ -129,21 +137,32 @@ class Stream:
 
     def locate(self, positions: np.ndarray) -> list[Place]:
         """What stands at each of ``positions`` (int64)."""
+        return list(map(Place, *self.locate_block(positions).T.tolist()))
+
+    def locate_block(self, positions: np.ndarray) -> np.ndarray:
+        """The same as (n, 3) int64: source, epoch and number; cheap for thousands of positions at once."""
         places = np.empty((3, len(positions)), dtype=np.int64)
         for here, segment, name, inner in self._inner(np.asarray(positions, dtype=np.int64)):
             places[1, here], places[2, here] = self._order(segment, name)(inner)
             places[0, here] = self._number[name]
-        return list(map(Place, *places.tolist()))
+        return places.T
 
     def arrange(self, positions: np.ndarray) -> np.ndarray:
         """``positions`` of a global batch in the order in which they are dealt to ranks, the first share to rank 0.
 
         Sorted by the part of the epoch in which they lie, so that the hosts of a run need different shards.
+
+        Args:
+            positions: (batch size,) int64, or (steps, batch size): each global batch by itself.
         """
-        part = np.zeros(len(positions))
-        for here, segment, name, inner in self._inner(np.asarray(positions, dtype=np.int64)):
-            part[here] = self._order(segment, name).part(inner)
-        return positions[np.argsort(part, kind="stable")]
+        part, differ = np.zeros(positions.size), False
+        for here, segment, name, inner in self._inner(positions.reshape(-1)):
+            order = self._order(segment, name)
+            if order.windowed:
+                part[here], differ = order.part(inner), True
+        if not differ:
+            return positions
+        return np.take_along_axis(positions, np.argsort(part.reshape(positions.shape), axis=-1, kind="stable"), -1)
 
     def needed(self, positions: np.ndarray) -> list[str]:
         """The remote shards to have at hand for ``positions`` and what comes soon after, most urgent first."""

@@ -21,18 +21,26 @@ _ALIGN = 64
 Spans: TypeAlias = list[tuple[int, int]]  # (first byte, number of bytes) of each tensor or array
 
 
+# A dtype by its number: pickled by name it would have to be looked up in the module.
+_DTYPES = tuple(found for name in sorted(vars(torch)) if isinstance(found := getattr(torch, name), torch.dtype))
+_NUMBERS = {dtype: number for number, dtype in reversed(list(enumerate(_DTYPES)))}
+
+
 class _Packer(pickle.Pickler):
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=5)
         self.parts: list[np.ndarray] = []
 
-    def persistent_id(self, value: Any) -> tuple[int, Any, tuple[int, ...]] | None:
+    def persistent_id(self, value: Any) -> tuple[int, int | str, tuple[int, ...]] | None:
         """Takes tensors and arrays out: (which part, type, shape)."""
-        if type(value) is torch.Tensor:
-            flat = value.detach().contiguous().reshape(-1)
-            self.parts.append(flat.view(torch.uint8).numpy())
-            return len(self.parts) - 1, value.dtype, tuple(value.shape)
-        if type(value) is np.ndarray and value.dtype.kind in "biufc":
+        kind = type(value)
+        if kind is torch.Tensor:
+            if value.dtype is not torch.uint8 or value.requires_grad:  # what is large is bytes mostly
+                self.parts.append(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+            else:
+                self.parts.append(value.numpy().reshape(-1))
+            return len(self.parts) - 1, _NUMBERS[value.dtype], tuple(value.shape)
+        if kind is np.ndarray and value.dtype.kind in "biufc":
             self.parts.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
             return len(self.parts) - 1, value.dtype.str, value.shape
         return None
@@ -43,13 +51,13 @@ class _Unpacker(pickle.Unpickler):
         super().__init__(io.BytesIO(described))
         self.buffer, self.spans = buffer, spans
 
-    def persistent_load(self, saved: tuple[int, Any, tuple[int, ...]]) -> Any:
+    def persistent_load(self, saved: tuple[int, int | str, tuple[int, ...]]) -> Any:
         number, dtype, shape = saved
         begin, size = self.spans[number]
         # Views of one tensor: what was allocated as pinned stays known as such to those who copy from it.
         part = self.buffer[begin : begin + size]
-        if isinstance(dtype, torch.dtype):
-            return part.view(dtype).view(shape)
+        if isinstance(dtype, int):
+            return part.view(_DTYPES[dtype]).view(shape)
         return part.numpy().view(dtype).reshape(shape)
 
 
@@ -62,22 +70,40 @@ class Slab:
         else:
             with tempfile.TemporaryFile() as file:
                 self._file = os.dup(file.fileno())
-        self._map: mmap.mmap | None = None
+        self._maps: list[tuple[np.ndarray, int]] = []  # each with its address; the last is of the whole file
 
     def memory(self, size: int) -> np.ndarray:
-        """(size,) uint8 of it; another process that grew it must have done so before."""
-        if self._map is None or len(self._map) < size:
+        """(size,) uint8 of it, always from its begin; another process that grew it must have done so before."""
+        if not self._maps or len(self._maps[-1][0]) < size:
             # Pages that nobody touches cost nothing, so there is room for larger micro-batches.
             room = max(os.fstat(self._file).st_size, mmap.PAGESIZE, 1 << (size - 1).bit_length())
             os.ftruncate(self._file, room)
-            self._map = mmap.mmap(self._file, room)
-        return np.frombuffer(self._map, dtype=np.uint8, count=size)
+            whole = np.frombuffer(mmap.mmap(self._file, room), dtype=np.uint8)
+            self._maps.append((whole, _address(whole)))
+        return self._maps[-1][0][:size]
+
+    def clear(self) -> None:
+        """Nothing in it is needed any more."""
+        del self._maps[:-1]
+
+    def place(self, part: np.ndarray) -> int | None:
+        """Where in it ``part`` lies, bytes; None if that is elsewhere."""
+        begin = _address(part)
+        for whole, address in self._maps:
+            if len(part) and address <= begin <= address + len(whole) - len(part):
+                return begin - address
+        return None
 
     def close(self) -> None:
         """Gives the memory back when the other processes have, too."""
         if self._file >= 0:
             os.close(self._file)
-            self._file, self._map = -1, None
+            self._file, self._maps = -1, []
+
+
+def _address(part: np.ndarray) -> int:
+    found: int = part.__array_interface__["data"][0]
+    return found
 
 
 class Packed:
@@ -85,24 +111,30 @@ class Packed:
 
     Args:
         value: may be anything that can be pickled; tensors must be on the CPU.
+        slab: where some of them may lie already; then it is where they are written to.
     """
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, slab: Slab | None = None) -> None:
         file = io.BytesIO()
         packer = _Packer(file)
         packer.dump(value)
         self.described, self.parts = file.getvalue(), packer.parts
+        there = [slab.place(part) if slab else None for part in self.parts]
         self.spans: Spans = []
-        end = 0
-        for part in self.parts:
-            self.spans.append((end, len(part)))
-            end += -(-len(part) // _ALIGN) * _ALIGN
+        end = max((p + len(part) for p, part in zip(there, self.parts, strict=True) if p is not None), default=0)
+        end = -(-end // _ALIGN) * _ALIGN
+        for number, (place, part) in enumerate(zip(there, self.parts, strict=True)):
+            self.spans.append((end if place is None else place, len(part)))
+            if place is None:
+                end += -(-len(part) // _ALIGN) * _ALIGN
+            else:
+                self.parts[number] = part[:0]
         self.size = end
 
     def write(self, memory: np.ndarray) -> None:
-        """Copies them into ``memory`` (at least ``size``,) uint8."""
-        for (begin, size), part in zip(self.spans, self.parts, strict=True):
-            memory[begin : begin + size] = part
+        """Copies them into ``memory`` (at least ``size``,) uint8, but for those that lie there."""
+        for (begin, _), part in zip(self.spans, self.parts, strict=True):
+            memory[begin : begin + len(part)] = part
 
 
 def unpack(described: bytes, spans: Spans, memory: np.ndarray, pinned: bool) -> Any:

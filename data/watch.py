@@ -26,12 +26,17 @@ log = logging.getLogger("pretrain")
 IDLE, PLANNING, READING, PREPARING, COLLATING, HANDING_ON = range(6)
 _WORDS = {PLANNING: "looks up the places", COLLATING: "collates", HANDING_ON: "waits for the trainer to take"}
 _NUMBERS = 8  # phase, task, position, source, number, since (ns), samples done, samples in all
+NUMBER = 4  # which of them that is
+SOURCE_BITS = 48  # of a block's sample its source is above so many bits of its number
 _KEY = 192  # bytes of the sample's key that are kept
 _ROW = _NUMBERS * 8 + _KEY
 
 
 class Doing(NamedTuple):
-    """What a process is at; ``since`` by the monotonic clock, seconds; ``key`` is "" while the sample is read."""
+    """What a process is at; ``since`` by the monotonic clock, seconds; ``key`` is "" while the sample is read.
+
+    ``done`` is -1 while samples are read together; ``position`` is that of the first of them then.
+    """
 
     phase: int
     task: int
@@ -48,29 +53,44 @@ class Seat:
     """Where one process notes what it does; another one may look at any time. Costs well under a microsecond."""
 
     def __init__(self, memory: memoryview) -> None:
-        self._numbers = memory[: _NUMBERS * 8].cast("q")
+        self.numbers = memory[: _NUMBERS * 8].cast("q")
         self._key = memory[_NUMBERS * 8 :]
 
     def note(self, phase: int, task: int = 0, size: int = 0) -> None:
         """A phase that is not about one sample: of a micro-batch of ``size`` samples of task number ``task``."""
-        numbers = self._numbers
+        numbers = self.numbers
         numbers[0], numbers[1], numbers[5], numbers[6], numbers[7] = phase, task, time.monotonic_ns(), 0, size
+
+    def turn_to(self, phase: int) -> None:
+        """Another phase of the same micro-batch."""
+        numbers = self.numbers
+        numbers[0], numbers[5] = phase, time.monotonic_ns()
 
     def reading(self, position: int, source: int, number: int, done: int) -> None:
         """The sample at ``position`` is read, the next after ``done`` of its micro-batch."""
-        numbers = self._numbers
+        numbers = self.numbers
         numbers[0], numbers[2], numbers[3], numbers[4] = READING, position, source, number
         numbers[5], numbers[6] = time.monotonic_ns(), done
+
+    def reading_block(self, position: int) -> None:
+        """A micro-batch is read whose first sample stands at ``position``.
+
+        Which sample of it, is for the reader to write to ``numbers[NUMBER]``, see :data:`SOURCE_BITS`.
+        """
+        numbers = self.numbers
+        numbers[0], numbers[2], numbers[NUMBER], numbers[5], numbers[6] = READING, position, 0, time.monotonic_ns(), -1
 
     def preparing(self, key: str) -> None:
         """It is there and is prepared now."""
         raw = key.encode("utf-8", "replace")[: _KEY - 1] + b"\0"
         self._key[: len(raw)] = raw
-        self._numbers[0] = PREPARING
+        self.numbers[0] = PREPARING
 
     def doing(self) -> Doing:
         """What was noted last."""
-        phase, task, position, source, number, since, done, size = self._numbers.tolist()
+        phase, task, position, source, number, since, done, size = self.numbers.tolist()
+        if done < 0:
+            source, number = divmod(number, 1 << SOURCE_BITS)
         key = bytes(self._key).split(b"\0")[0].decode("utf-8", "replace") if phase == PREPARING else ""
         return Doing(phase, task, position, source, number, since / 1e9, done, size, key)
 
@@ -97,6 +117,9 @@ def activity(doing: Doing, task: str, shard: Callable[[int, int], tuple[str, int
     name, inner = shard(doing.source, doing.number)
     sample = f"sample '{doing.key}'" if doing.key else f"sample number {inner}"
     verb = "prepares" if doing.phase == PREPARING else "reads"
+    if doing.done < 0:
+        of = f"one of {doing.size} samples that it reads together, from position {doing.position} on"
+        return f"{verb} {sample} of shard '{name}' {since} (task '{task}', {of})"
     return (
         f"{verb} {sample} of shard '{name}' {since} (task '{task}', position {doing.position}, "
         f"{doing.done} of {doing.size} samples of its micro-batch are done)"

@@ -19,7 +19,8 @@ import torch
 from data import watch
 from data.errors import RunError
 from data.transport import Packed, Slab, unpack
-from data.units import Unit, Units
+from data.unit import Unit
+from data.units import Units
 
 _FORK = get_context("fork")  # streams, prepares and shared memory are inherited, not sent
 _ORPHAN_S = 5.0  # how often a worker that waits looks whether the trainer is still there
@@ -40,8 +41,8 @@ class Worker:
         self, number: int, count: int, units: Units, ahead: int, seat: watch.Seat, others: list[Worker]
     ) -> None:
         self.number, self.seat = number, seat
-        self._slabs = [Slab() for _ in range(ahead)]
-        self._free = _FORK.Semaphore(ahead)
+        self._slabs = [Slab() for _ in range(ahead + 1)]  # one to write to while the others wait
+        self._free = _FORK.Semaphore(ahead + 1)
         self._results, sending = _FORK.Pipe(duplex=False)
         self._taken = 0
         for stream in (sys.stdout, sys.stderr):
@@ -59,13 +60,16 @@ class Worker:
         _leave_signals_to_the_parent()
         for task in units.tasks.values():
             task.stream.close()  # what the trainer has open of a cache could not give way as long as this process lives
+        units.every = numbers.step
         for turn, number in enumerate(numbers):
-            packed = Packed(units.make(number, self.seat))
-            self.seat.note(watch.HANDING_ON, self.seat.doing().task, self.seat.doing().size)
             while not self._free.acquire(timeout=_ORPHAN_S):
                 if os.getppid() != trainer:
                     return
-            packed.write(self._slabs[turn % len(self._slabs)].memory(packed.size))
+            slab = self._slabs[turn % len(self._slabs)]
+            slab.clear()
+            packed = Packed(units.make(number, self.seat, slab.memory), slab)
+            packed.write(slab.memory(packed.size))
+            self.seat.turn_to(watch.HANDING_ON)
             sending.send_bytes(pickle.dumps((packed.described, packed.spans, packed.size), protocol=5))
         self.seat.note(watch.IDLE)
 

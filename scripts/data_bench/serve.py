@@ -19,6 +19,8 @@ from data_bench import kinds, measure
 from data_bench.decoding import Block, Decode, Lists
 from data_bench.peers import PEERS, Loader
 
+from pretrain.host import tune
+
 
 def _loader(name: str, form: str, kind: kinds.Kind, data: Path, workers: int, window: int | None) -> Loader:
     tokenizer = kind.folder(data) / "tokenizer" / "tokenizer.json"
@@ -57,6 +59,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")  # what a library prints goes elsewhere
     os.dup2(2, 1)
     warnings.filterwarnings("ignore")
+    tune()  # as every run does; for the peers, too: it is the allocator that gains
     torch.set_num_threads(1)
     # Imports are not part of the first batch of any loader.
     modules = {"ours": ["data_bench.ours"], "bounds": ["data_bench.bounds"], "arrow": ["datasets", "torchdata"]}

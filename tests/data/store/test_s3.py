@@ -11,9 +11,9 @@ import pytest
 
 from data import index
 from data.errors import InputError
+from data.indexfile import restamped
 from data.pattern import expand
 from data.store import remote
-from data.indexfile import restamped
 from data.summary import Summary
 from data.write import write
 from tests.data.store.conftest import read
