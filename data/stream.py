@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.errors import InputError
-from data.history import Part, Segment, go_on, same, segment_of
-from data.mixture import Mixture, weights_by_size
-from data.order import DEFAULT, Order, Ordering
+from data.order.history import Part, Segment, go_on, same, segment_of
+from data.order.mixture import Mixture, weights_by_size
+from data.order.order import DEFAULT, Order, Ordering
 from data.sample import Sample
 from data.seeds import derive, generator
-from data.sources import SourceSpec, open_sources
+from data.shards.sources import SourceSpec, open_sources
 from data.store.store import Store
 
 
@@ -30,7 +30,7 @@ class Stream:
 
     Args:
         task: name of the task; part of every seed, so that two tasks over one source differ.
-        spec: see :func:`data.sources.open_sources`.
+        spec: see :func:`data.shards.sources.open_sources`.
         seed: of the run.
         ordering: how samples are shuffled; None for held-out data: as they lie in the shards.
         alpha: draws sources in proportion to weight times size to the power of ``alpha``; None: to weight alone.

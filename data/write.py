@@ -9,8 +9,8 @@ from pathlib import Path
 
 import webdataset
 
-from data import index
-from data.tarwalk import BLOCK
+from data.shards import index
+from data.shards.tarwalk import BLOCK
 
 Members = Mapping[str, bytes]
 

@@ -70,7 +70,7 @@ class Demo:
 
 
 def _texts(root: Path) -> Iterator[str]:
-    from data.source import Source
+    from data.shards.source import Source
 
     for pattern in ("prose-train-*.tar", "scenes-train-*.tar"):
         source = Source("demo", str(root / pattern))

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from data.errors import InputError
-from data.loader import Rejected, TaskData, prepare_at
-from data.sources import open_sources
+from data.loading.loader import Rejected, TaskData, prepare_at
+from data.loading.units import describe
+from data.loading.watch import Watchdog, seats
+from data.shards.sources import open_sources
 from data.store.store import Store
 from data.stream import Stream
-from data.units import describe
-from data.watch import Watchdog, seats
 from modalities.contrastive import recall
 from modalities.objective import Step
 from pretrain.build import make
@@ -212,7 +212,7 @@ def check_heldout(
     """Opens a held-out source and checks that its samples, but for ``max_share``, have what they need.
 
     Raises:
-        InputError: see :meth:`data.source.Source.require`.
+        InputError: see :meth:`data.shards.source.Source.require`.
     """
     for opened in open_sources(f"{task}.heldout", source, store)[0]:
         opened.require(needs, max_share)

@@ -8,11 +8,11 @@ from typing import Any
 import pytorch_lightning as pl
 
 from data.errors import InputError
-from data.loader import StepLoader, TaskData
-from data.order import Ordering
+from data.loading.loader import StepLoader, TaskData
+from data.loading.watch import check_times
+from data.order.order import Ordering
 from data.store.store import Store
 from data.stream import Stream
-from data.watch import check_times
 from pretrain.model import Model
 from pretrain.module import Pretraining
 

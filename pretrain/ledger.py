@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from data.errors import InputError
-from data.order import Ordering
+from data.order.order import Ordering
 from data.store.store import Store
 from data.stream import Place, Stream
 from pretrain import checkpoint

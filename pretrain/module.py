@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from data.loader import StepBatch
+from data.loading.loader import StepBatch
 from data.seeds import derive
 from modalities.objective import Step
 from pretrain.model import Model

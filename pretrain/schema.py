@@ -71,7 +71,7 @@ class LoaderConfig:
 
 @dataclass
 class OrderConfig:
-    """How samples are shuffled; see :class:`data.order.Ordering`."""
+    """How samples are shuffled; see :class:`data.order.order.Ordering`."""
 
     window: int = at_least(1)
     streams: int = at_least(1)

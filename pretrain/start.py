@@ -27,7 +27,7 @@ class Start:
     Attributes:
         step: optimizer updates done.
         positions: task -> samples consumed.
-        segments: task -> what its stream was and is made of; see :class:`data.history.Segment`.
+        segments: task -> what its stream was and is made of; see :class:`data.order.history.Segment`.
     """
 
     step: int

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from data.errors import InputError, choices
-from data.loader import share_of
+from data.loading.loader import share_of
 from data.stream import Stream
 from pretrain.build import make
 from pretrain.callbacks.beginning import Beginning

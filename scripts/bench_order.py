@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.order import Order, Ordering
-from data.source import Source
+from data.order.order import Order, Ordering
+from data.shards.source import Source
 from data.store.store import Store
 
 BATCH = 4096

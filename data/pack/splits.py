@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError
-from data.index import SUFFIX
 from data.pack.report import report_name
+from data.shards.index import SUFFIX
 
 if TYPE_CHECKING:
     from data.write import Shard

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from data import index
+from data.shards import index
 
 
 def texts(shards: Iterable[Path]) -> Iterator[str]:

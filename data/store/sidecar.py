@@ -8,8 +8,8 @@ import secrets
 from collections import Counter
 from pathlib import Path
 
-from data import indexfile
 from data.errors import InputError, RunError
+from data.shards import indexfile
 from data.store import remote
 from data.store import url as urls
 

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from safetensors import SafetensorError
 
 from data.errors import RunError
-from data.loader import StepBatch
+from data.loading.loader import StepBatch
 from pretrain import checkpoint
 from pretrain.callbacks.metrics import check_finite, flat_row
 from pretrain.module import Pretraining

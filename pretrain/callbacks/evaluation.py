@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from data.loader import StepBatch
+from data.loading.loader import StepBatch
 from pretrain.callbacks.quarantine import HELD_OUT, rows, write
 from pretrain.evaluators import Scores
 from pretrain.model import Model

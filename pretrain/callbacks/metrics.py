@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from data.errors import RunError
-from data.loader import StepBatch
+from data.loading.loader import StepBatch
 from data.stream import Stream
 from pretrain.ledger import packed
 from pretrain.module import Pretraining

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from data.loader import StepBatch
+from data.loading.loader import StepBatch
 from pretrain.callbacks.metrics import Metrics, flat_row
 from pretrain.module import Pretraining
 

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from data.errors import InputError
-from data.loader import Rejected, StepBatch
+from data.loading.loader import Rejected, StepBatch
 from pretrain.module import Pretraining
 from pretrain.run import QUARANTINE, RunDirectory
 

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 
-from data.loader import StepBatch
+from data.loading.loader import StepBatch
 from pretrain.callbacks.checkpointing import Checkpointing
 from pretrain.module import Pretraining
 

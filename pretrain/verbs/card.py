@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from data.errors import InputError, choices
 
 if TYPE_CHECKING:
-    from data.card import Card, SourceEntry, TaskEntry
-    from data.source import Source
+    from data.shards.source import Source
     from data.store.store import Store
     from data.stream import Stream
+    from data.survey.card import Card, SourceEntry, TaskEntry
 
 DESCRIPTION = (
     "Writes a data card in Markdown: the sources with counts, sizes, shares, what their members measure, languages, "
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: a shard cannot be read, RUN is no run directory, or an argument does not fit.
     """
-    from data.card import markdown
+    from data.survey.card import markdown
     from pretrain.verbs import options
 
     if bool(arguments.pattern) == bool(arguments.run_dir):
@@ -109,7 +109,7 @@ def _said(given: list[str], option: str, names: list[str]) -> dict[str, str]:
 
 
 def _of_shards(arguments: argparse.Namespace, store: Store) -> Card:
-    from data.card import Card
+    from data.survey.card import Card
 
     patterns = named(arguments.pattern)
     sources, duplicates = _entries(patterns, arguments, store)
@@ -117,7 +117,7 @@ def _of_shards(arguments: argparse.Namespace, store: Store) -> Card:
 
 
 def _of_run(arguments: argparse.Namespace, store: Store) -> Card:
-    from data.card import Card
+    from data.survey.card import Card
     from pretrain import ledger
     from pretrain.run import RunDirectory
 
@@ -139,7 +139,7 @@ def _of_run(arguments: argparse.Namespace, store: Store) -> Card:
 
 
 def _task(name: str, config: Mapping[str, Any], stream: Stream, position: int) -> TaskEntry:
-    from data.card import Drawn, TaskEntry
+    from data.survey.card import Drawn, TaskEntry
 
     if stream.segments[-1].position > position:
         raise InputError(f"the sources of task '{name}' are other ones now than the run was made with")
@@ -155,9 +155,9 @@ def _task(name: str, config: Mapping[str, Any], stream: Stream, position: int) -
 def _entries(
     patterns: Mapping[str, str | Sequence[str]], arguments: argparse.Namespace, store: Store
 ) -> tuple[list[SourceEntry], int | None]:
-    from data import repeats
-    from data.card import SourceEntry
-    from data.source import Source
+    from data.shards.source import Source
+    from data.survey import repeats
+    from data.survey.card import SourceEntry
     from pretrain.verbs import comparing, measuring, options, survey
 
     workers = options.workers_of(arguments)

@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from data.check import Report, ShardCheck
     from data.store.store import Store
+    from data.survey.check import Report, ShardCheck
 
 DESCRIPTION = (
     "Says what shards hold. Wrong, and so exit code 1: damage, and samples that cannot be decoded. Remarked upon: "
@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: a shard cannot be read.
     """
-    from data import check, repeats
-    from data.pattern import expand
+    from data.shards.pattern import expand
+    from data.survey import check, repeats
     from pretrain.verbs import crew, options, tables
 
     workers, store = options.workers_of(arguments), options.store_of(arguments)
@@ -59,7 +59,7 @@ class _Checking:
         self.store = store
 
     def __call__(self, url: str) -> ShardCheck:
-        from data.check import check
+        from data.survey.check import check
 
         return check(url, self.store)
 
@@ -72,7 +72,7 @@ def _key(store: Store, url: str, number: int) -> str:
 
 def _read(report: Report, arguments: argparse.Namespace, store: Store, workers: int) -> None:
     """Reads all samples, as training does, and adds what is found to ``report``."""
-    from data import repeats
+    from data.survey import repeats
     from pretrain.verbs import comparing, survey
 
     decoding = None

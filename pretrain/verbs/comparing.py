@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from data.errors import SampleError
-from data.repeats import DIGEST, content_digest, digest_of
 from data.sample import Sample
 from data.store.store import Store
+from data.survey.repeats import DIGEST, content_digest, digest_of
 from pretrain.verbs import crew, survey
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import math
 import numpy as np
 import soundfile
 
-from data import stats
 from data.errors import SampleError
 from data.sample import Sample
+from data.survey import stats
 from modalities.audio.prepare import LOUDEST, AudioPrepare
 from modalities.image.prepare import ImagePrepare
 from modalities.prepare import text_of

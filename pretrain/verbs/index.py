@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: a shard cannot be read, or the manifest cannot be written.
     """
-    from data import entry
-    from data.pattern import MANIFEST, expand
+    from data.shards import entry
+    from data.shards.pattern import MANIFEST, expand
     from pretrain.verbs import crew, options, report, survey
 
     target: Path | None = arguments.manifest.expanduser() if arguments.manifest else None

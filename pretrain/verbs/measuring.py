@@ -1,4 +1,4 @@
-"""Measures the samples of shards in several processes; see :class:`data.stats.Stats`."""
+"""Measures the samples of shards in several processes; see :class:`data.survey.stats.Stats`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from data.errors import InputError, SampleError
-from data.stats import LANGUAGE_FIELDS, Stats
 from data.store.store import Store
+from data.survey.stats import LANGUAGE_FIELDS, Stats
 from pretrain.verbs import crew, survey
 
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 
-from data.spread import Spread
-from data.stats import Stats
+from data.survey.spread import Spread
+from data.survey.stats import Stats
 from pretrain.verbs.tables import console, counts, table_of
 
 _SHOWN = 20

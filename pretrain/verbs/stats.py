@@ -26,8 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: a shard cannot be read, or an argument does not fit.
     """
-    from data.pattern import expand
-    from data.spread import Spread
+    from data.shards.pattern import expand
+    from data.survey.spread import Spread
     from pretrain.verbs import measuring, options, report, survey
 
     workers, store = options.workers_of(arguments), options.store_of(arguments)

@@ -6,13 +6,13 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from data import index
 from data.errors import InputError
-from data.manifest import ShardList
-from data.pattern import expand
-from data.source import Source
+from data.shards import index
+from data.shards.manifest import ShardList
+from data.shards.pattern import expand
+from data.shards.source import Source
+from data.shards.summary import Summary
 from data.store.store import Store
-from data.summary import Summary
 from pretrain.verbs import crew
 
 _CHUNK = 64

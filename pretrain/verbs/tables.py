@@ -10,8 +10,8 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from data.check import Report, ShardCheck, members
 from data.pack.report import Report as Packed
+from data.survey.check import Report, ShardCheck, members
 
 _PIPED_WIDTH = 200
 _SHARDS = 40

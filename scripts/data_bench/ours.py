@@ -11,9 +11,9 @@ from data_bench.decoding import IMAGE_SIZE, Decode, Lists
 from data_bench.kinds import Kind
 from data_bench.peers import Loader
 
-from data.loader import StepBatch, StepLoader, TaskData
-from data.order import Ordering
-from data.raw import RawPrepare
+from data.loading.loader import StepBatch, StepLoader, TaskData
+from data.loading.raw import RawPrepare
+from data.order.order import Ordering
 from data.sample import Sample
 from data.stream import Stream
 

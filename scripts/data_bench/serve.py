@@ -27,7 +27,7 @@ def _loader(name: str, form: str, kind: kinds.Kind, data: Path, workers: int, wi
     if name == "ours":
         from data_bench import ours
 
-        from data.order import Ordering
+        from data.order.order import Ordering
 
         loader = ours.Ours(kind, data, ours.prepare_of(form, kind, tokenizer), workers)
         if window is not None:

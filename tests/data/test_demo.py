@@ -10,7 +10,7 @@ from PIL import Image
 from data.demo import picture, prose
 from data.demo.build import build
 from data.demo.scene import COLOURS, HELD_OUT, SHAPES, distinct, scene
-from tests.data import tars
+from tests.data.shards import tars
 
 
 def samples(root, prefix):

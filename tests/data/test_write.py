@@ -7,9 +7,9 @@ import textwrap
 
 import pytest
 
-from data.pattern import expand
+from data.shards.pattern import expand
 from data.write import write
-from tests.data import tars
+from tests.data.shards import tars
 
 
 def samples(count, size=100):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data.loader import StepLoader, TaskData
+from data.loading.loader import StepLoader, TaskData
 from modalities.objective import Step
 from pretrain import config
 from pretrain.feed import open_streams

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from data.loader import StepLoader, TaskData
+from data.loading.loader import StepLoader, TaskData
 from data.stream import Stream
 from modalities.audio.encoder import AudioEncoder
 from modalities.audio.prepare import AudioPrepare

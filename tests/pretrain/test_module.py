@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from data.loader import StepLoader, TaskData
+from data.loading.loader import StepLoader, TaskData
 from data.stream import Stream
 from modalities.contrastive import Contrastive
 from modalities.image.encoder import ImageEncoder

@@ -114,7 +114,7 @@ def test_held_out_data_of_which_nothing_can_be_used_is_not_measured(command, tmp
 
 
 def test_order_elsewhere_is_the_same_with_and_without_bad_samples(command, tmp_path):
-    from data.loader import StepLoader, TaskData
+    from data.loading.loader import StepLoader, TaskData
     from data.stream import Stream
     from modalities.image.prepare import ImagePrepare
 

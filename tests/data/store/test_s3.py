@@ -9,12 +9,12 @@ from pathlib import Path
 import boto3
 import pytest
 
-from data import index
 from data.errors import InputError
-from data.indexfile import restamped
-from data.pattern import expand
+from data.shards import index
+from data.shards.indexfile import restamped
+from data.shards.pattern import expand
+from data.shards.summary import Summary
 from data.store import remote
-from data.summary import Summary
 from data.write import write
 from tests.data.store.conftest import read
 

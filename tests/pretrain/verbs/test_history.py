@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.errors import InputError
-from data.order import Ordering
+from data.order.order import Ordering
 from data.stream import Stream
 from pretrain import ledger, replay
 from pretrain.run import METRICS, RunDirectory

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from data.errors import InputError
-from data.source import Source
+from data.shards.source import Source
 from data.write import write
 from pretrain.verbs.card import named
 from pretrain.verbs.shards import main

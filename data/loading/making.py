@@ -1,0 +1,143 @@
+"""Makes micro-batches: sample by sample or in one piece, with unusable samples replaced in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from data.errors import InputError, SampleError
+from data.loading import block, watch
+from data.loading.unit import PreparesBlocks, Rejected, TaskData, Unit
+from data.sample import Sample
+from data.seeds import Randomness
+from data.shards.spans import Spans
+from data.stream import Place
+
+MAX_ATTEMPTS = 8
+
+
+class _Trying:
+    """Reads samples until one is usable.
+
+    Args:
+        data: of the task.
+        seat: where to note what is being done.
+        training: whether unusable samples are replaced; else they are left out.
+        make: (sample, position) -> what is wanted of it; raises SampleError if it is unusable.
+
+    Attributes:
+        rejected: those that were not.
+    """
+
+    def __init__(self, data: TaskData, seat: watch.Seat, training: bool, make: Callable[[Sample, int], Any]) -> None:
+        self.stream, self.seat, self.training, self.make = data.stream, seat, training, make
+        self.rejected: list[Rejected] = []
+
+    def __call__(self, position: int, place: Place, done: int) -> tuple[Any, Place] | None:
+        """What was made for ``position`` after ``done`` others, and of which sample; None if it is left out.
+
+        Raises:
+            InputError: eight samples in a row were unusable; the data, not a sample, is at fault.
+        """
+        stream, seat, attempt = self.stream, self.seat, 0
+        while True:
+            seat.reading(position, place.source, place.number, done)
+            sample = None
+            try:
+                sample = stream.read(place)
+                seat.preparing(sample.key)
+                return self.make(sample, position), place
+            except SampleError as error:
+                shard, key = stream.identity(place)
+                kind = error.kind if sample else "unreadable"
+                row = Rejected(stream.task, position, shard, key, error.member, kind, str(error))
+            self.rejected.append(row)
+            if not self.training:
+                return None
+            if (attempt := attempt + 1) == MAX_ATTEMPTS:
+                raise InputError(
+                    f"task '{stream.task}': {MAX_ATTEMPTS} samples in a row cannot be used; the last is {row}"
+                )
+            place = stream.replacement(place, position, attempt - 1)
+
+
+def prepare_at(
+    data: TaskData,
+    positions: Sequence[int],
+    training: bool,
+    seat: watch.Seat | None = None,
+    places: list[Place] | None = None,
+) -> Unit:
+    """The micro-batch of the samples at ``positions``; unusable ones are named, and replaced in training.
+
+    On held-out data they are left out: nothing is measured twice, and what cannot be measured ends no run.
+
+    Args:
+        data: of the task.
+        positions: in the task's stream.
+        training: as the task's prepare takes it.
+        seat: where to note what is being done.
+        places: what stands at ``positions``, where the caller knows.
+
+    Raises:
+        InputError: eight samples in a row were unusable; the data, not a sample, is at fault.
+    """
+    stream, prepare, seat = data.stream, data.prepare, seat or watch.seats(1)[0]
+    randomness = Randomness(stream.seed, stream.task)
+    trying = _Trying(data, seat, training, lambda sample, position: prepare(sample, randomness(position), training))
+    items, used = [], []
+    for done, (position, place) in enumerate(
+        zip(positions, places or stream.locate(np.asarray(positions)), strict=True)
+    ):
+        found = trying(position, place, done)
+        if found:
+            items.append(found[0])
+            used.append(found[1])
+    seat.note(watch.COLLATING, seat.numbers[1], len(items))
+    read = np.array([(place.source, place.number) for place in used], dtype=np.int64).reshape(-1, 2)
+    return Unit(-1, stream.task, prepare.collate(items) if items else {}, read, trying.rejected)
+
+
+def prepare_block(
+    data: TaskData,
+    prepare: PreparesBlocks,
+    positions: np.ndarray,
+    places: np.ndarray,
+    spans: Spans,
+    begin: int,
+    seat: watch.Seat,
+    memory: block.Memory,
+) -> Unit:
+    """What :func:`prepare_at` makes in training, with the contents of all samples in one piece of ``memory``.
+
+    Args:
+        data: of the task.
+        prepare: of the task.
+        positions: (n,) in the task's stream.
+        places: (n, 3) what stands there: source, epoch, number.
+        spans: where the samples lie, from number ``begin`` on.
+        begin: see ``spans``.
+        seat: where to note what is being done.
+        memory: for the contents.
+
+    Raises:
+        InputError: eight samples in a row were unusable; the data, not a sample, is at fault.
+    """
+    stream = data.stream
+    numbers = places[:, 2] if len(stream.sources) == 1 else places[:, 2] + (places[:, 0] << watch.SOURCE_BITS)
+    seat.reading_block(positions.item(0))
+    found, failed = block.read(stream.sources, spans, begin, begin + len(places), numbers.tolist(), memory, seat)
+    used, rejected = places[:, ::2], []
+    if failed:
+        fields, used = prepare.block_fields, used.copy()
+        trying, members = _Trying(data, seat, True, lambda sample, position: sample.contents(fields)), {}
+        for number in failed:
+            instead = trying(positions.item(number), Place(*places[number].tolist()), number)
+            assert instead
+            members[number] = instead[0]
+            used[number] = instead[1].source, instead[1].number
+        found, rejected = found.filled(members, memory), trying.rejected
+    seat.turn_to(watch.COLLATING)
+    return Unit(-1, stream.task, prepare.from_block(found), used, rejected)

@@ -1,0 +1,183 @@
+"""Processes that make units: worker w of k makes units w, w + k, ... and hands them on in that order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
+
+import torch
+
+from data.errors import RunError
+from data.loading import watch
+from data.loading.transport import Packed, Slab, unpack
+from data.loading.unit import Unit
+from data.loading.units import Units
+
+_FORK = get_context("fork")  # streams, prepares and shared memory are inherited, not sent
+_ORPHAN_S = 5.0  # how often a worker that waits looks whether the trainer is still there
+
+
+class Worker:
+    """One process and the way from it to this one.
+
+    Args:
+        number, count: which of how many.
+        units: what there is to make.
+        ahead: units that it may be ahead of the trainer.
+        seat: where it notes what it does.
+        others: the workers before it; it lets go of what it inherits of them.
+    """
+
+    def __init__(
+        self, number: int, count: int, units: Units, ahead: int, seat: watch.Seat, others: list[Worker]
+    ) -> None:
+        self.number, self.seat = number, seat
+        self._slabs = [Slab() for _ in range(ahead + 1)]  # one to write to while the others wait
+        self._free = _FORK.Semaphore(ahead + 1)
+        self._results, sending = _FORK.Pipe(duplex=False)
+        self._taken = 0
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._results.close()
+            for other in others:
+                other._results.close()
+            _run(self._work, sending, range(number, len(units), count), units)
+        sending.close()  # the worker holds the only one: its end is the end of the file
+
+    def _work(self, sending: Connection, numbers: range, units: Units) -> None:
+        trainer = os.getppid()
+        _leave_signals_to_the_parent()
+        for task in units.tasks.values():
+            task.stream.close()  # what the trainer has open of a cache could not give way as long as this process lives
+        units.every = numbers.step
+        for turn, number in enumerate(numbers):
+            while not self._free.acquire(timeout=_ORPHAN_S):
+                if os.getppid() != trainer:
+                    return
+            slab = self._slabs[turn % len(self._slabs)]
+            slab.clear()
+            packed = Packed(units.make(number, self.seat, slab.memory), slab)
+            packed.write(slab.memory(packed.size))
+            self.seat.turn_to(watch.HANDING_ON)
+            sending.send_bytes(pickle.dumps((packed.described, packed.spans, packed.size), protocol=5))
+        self.seat.note(watch.IDLE)
+
+    def take(self, pinned: bool) -> Unit:
+        """Its next unit; waits for it.
+
+        Raises:
+            RunError: the worker has ended.
+        """
+        try:
+            described, spans, size = pickle.loads(self._results.recv_bytes())  # noqa: S301 - from our own process
+        except (EOFError, ConnectionResetError):
+            raise RunError(f"{self._end()}; the same command continues") from None
+        memory = self._slabs[self._taken % len(self._slabs)].memory(size)
+        unit: Unit = unpack(described, spans, memory, pinned)
+        self._taken += 1
+        self._free.release()
+        return unit
+
+    def _end(self) -> str:
+        code = self.reap(5.0)
+        if code is None:
+            return f"loader worker {self.number} (process {self.pid}) hands nothing on any more"
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        hint = {-signal.SIGKILL: " (out of memory?)", 1: "; its error stands above"}.get(code, "")
+        return f"loader worker {self.number} (process {self.pid}) {how}{hint}"
+
+    def reap(self, seconds: float) -> int | None:
+        """Waits for its end: the exit code, negative for a signal; None if it still lives after ``seconds``."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                done, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                return 0
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            if time.monotonic() > end:
+                return None
+            time.sleep(0.002)
+
+    def kill(self) -> None:
+        """Ends it, also where it is stopped by a signal."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Lets go of what connects it with this process."""
+        self._results.close()
+        for slab in self._slabs:
+            slab.close()
+
+
+class Crew:
+    """The workers of a loader.
+
+    Args:
+        units: what they make.
+        count: how many, at least 1.
+        ahead: units that they may be ahead, all together.
+        pinned: hand on in pinned memory.
+    """
+
+    def __init__(self, units: Units, count: int, ahead: int, pinned: bool) -> None:
+        self.pinned, self._turn = pinned, 0
+        self.workers: list[Worker] = []
+        for number, seat in enumerate(watch.seats(count)):
+            self.workers.append(Worker(number, count, units, -(-ahead // count), seat, list(self.workers)))
+
+    @property
+    def next(self) -> Worker:
+        """Who makes the unit that is taken next."""
+        return self.workers[self._turn % len(self.workers)]
+
+    def __iter__(self) -> Iterator[Unit]:
+        while True:
+            unit = self.next.take(self.pinned)
+            self._turn += 1
+            yield unit
+
+    def close(self) -> None:
+        """Ends the workers. They ignore signals meant for the trainer, so nothing less than SIGKILL does."""
+        workers, self.workers = self.workers, []
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.reap(2.0)  # one that waits for a dead disk ends when the disk answers; nobody waits for that
+            worker.close()
+
+
+def _leave_signals_to_the_parent() -> None:
+    # Ctrl-C and a scheduler's signals reach every process of the job; the trainer decides when to stop.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def _run(work: Any, *arguments: Any) -> NoReturn:
+    """The whole life of a forked process: nothing of the parent's may go on in it."""
+    code = 1
+    try:
+        work(*arguments)
+        code = 0
+    except BrokenPipeError:  # the trainer is gone
+        pass
+    finally:
+        if sys.exc_info()[0] is not None:
+            traceback.print_exc()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(code)
