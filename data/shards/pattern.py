@@ -24,9 +24,10 @@ def expand(pattern: str | Sequence[str], store: Store | None = None) -> ShardLis
 
     A pattern is a path or ``file:`` URL, a folder (all ``*.tar`` in it), a glob (``**`` too), a brace expression such
     as ``shard-{000000..000009}.tar``, a manifest (``*.jsonl``, see :meth:`data.shards.manifest.ShardList.parse`), or
-    several of these joined by ``::``. ``~`` is the home folder. Remote ones are ``s3://``, ``gs://``, ``az://`` (globs and
-    folders, which end with a slash, too), ``http://`` and ``https://``; whether a remote shard that is named in full
-    exists is found when it is opened. ``pipe:command`` must be allowed by ``store``. A shard named twice is taken once.
+    several of these joined by ``::``. ``~`` is the home folder. Remote ones are ``s3://``, ``gs://``, ``az://`` (globs
+    and folders, which end with a slash, too), ``http://`` and ``https://``; whether a remote shard that is named in
+    full exists is found when it is opened. ``pipe:command`` must be allowed by ``store``. A shard named twice is taken
+    once.
 
     Raises:
         InputError: a part matches nothing, or has a scheme that is unknown or not allowed.
