@@ -61,7 +61,7 @@ def test_workers_end_with_a_parent_that_is_killed():
 import os, time
 from pretrain.verbs.crew import work
 def tell(unit):
-    os.write(1, f"{os.getpid()}\n".encode())  # in one piece: two of them write
+    os.write(1, b"%d\\n" % os.getpid())  # in one piece: two of them write
     time.sleep(0.2)
 for _ in work(tell, range(10000), 2, "", 10000): pass
 """
