@@ -2,69 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from modalities.layout import Layout
+from modalities.ragged import Ragged
+from modalities.reach import Reach
+from modalities.rotary import Rotary, rotate
+
+__all__ = ["Rotary", "attend", "packed_attention", "rotate"]
+
+
+def attend(qkv: Tensor, angles: tuple[Tensor, Tensor] | None, reach: Reach, dropout: float = 0.0) -> Tensor:
+    """Rotates queries and keys by ``angles``, if given, and attends; (T, 3, H, E) -> (T, H, E).
+
+    On CPU sequence by sequence, without dropout as one node of the graph (:class:`Ragged`). On CUDA in half precision
+    without dropout, torch's variable-length flash kernel; otherwise one batch where lengths are equal, else padded to
+    the longest with a mask.
+    """
+    if qkv.device.type == "cpu" and not dropout:
+        cos, sin = angles or (None, None)
+        return Ragged.apply(qkv, cos, sin, reach)
+    q, k, v = qkv.unbind(1)
+    if angles is not None:
+        q, k = rotate(q, angles), rotate(k, angles)
+    if qkv.device.type == "cpu":
+        return _tiled(q, k, v, reach, dropout)
+    if _has_kernel(qkv, reach, dropout):
+        starts, longest = reach.starts, reach.longest
+        return _kernel()(q, k, v, starts, starts, longest, longest, window_size=reach.sides)
+    return _padded(q, k, v, reach, dropout)
 
 
 def packed_attention(
-    q: Tensor, k: Tensor, v: Tensor, layout: Layout, causal: bool = False, dropout: float = 0.0
+    q: Tensor, k: Tensor, v: Tensor, layout: Layout, causal: bool = False, dropout: float = 0.0, window: int = 0
 ) -> Tensor:
-    """Softmax attention of each sequence to itself; (T, H, E) each -> (T, H, E).
-
-    Sequences of one length go as one batch. Otherwise each goes alone on CPU, where that is exact and fastest, and on
-    CUDA all go padded to the longest with a mask.
-    """
-    length = layout.uniform
-    if length is not None:
-        q, k, v = (x.view(len(layout), length, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
-        return out.transpose(1, 2).reshape(-1, out.shape[1], out.shape[3])
-    if q.device.type == "cpu":
-        parts = zip(q.split(layout.lengths), k.split(layout.lengths), v.split(layout.lengths), strict=True)
-        return torch.cat([_alone(*part, causal, dropout) for part in parts])
-    return _padded(q, k, v, layout, causal, dropout)
+    """Softmax attention of each sequence to itself; (T, H, E) each -> (T, H, E)."""
+    return attend(torch.stack((q, k, v), 1), None, Reach(layout, causal, window), dropout)
 
 
-def _alone(q: Tensor, k: Tensor, v: Tensor, causal: bool, dropout: float) -> Tensor:
-    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)[0].transpose(0, 1)
+def _kernel() -> Callable[..., Any]:
+    from torch.nn.attention.varlen import varlen_attn  # registers operators: a second at start that CPUs do not need
+
+    return varlen_attn
 
 
-def _padded(q: Tensor, k: Tensor, v: Tensor, layout: Layout, causal: bool, dropout: float) -> Tensor:
-    longest = max(layout.lengths)
+def _has_kernel(x: Tensor, reach: Reach, dropout: float) -> bool:
+    """Whether the variable-length kernel takes it, and is better than one batch of equal lengths."""
+    if x.device.type != "cuda" or dropout or x.dtype not in (torch.float16, torch.bfloat16):
+        return False
+    if reach.layout.uniform is not None and not reach.window:
+        return False
+    # Flash attention wants Ampere or later, and heads of a multiple of 8 features, 256 at most.
+    return x.shape[-1] % 8 == 0 and x.shape[-1] <= 256 and torch.cuda.get_device_capability(x.device) >= (8, 0)
+
+
+def _tiled(q: Tensor, k: Tensor, v: Tensor, reach: Reach, dropout: float) -> Tensor:
+    sizes = [tile.queries * tile.times for tile in reach.tiles]
+    asked = q.split(sizes)
+    if reach.window:
+        given = [tuple(x[t.key : t.key + t.keys * t.times] for x in (k, v)) for t in reach.tiles]
+    else:  # keys are where queries are; the gradient of a split is one join, that of a slice a tensor of zeros
+        given = list(zip(k.split(sizes), v.split(sizes), strict=True))
+    outs = []
+    for tile, query, (key, value) in zip(reach.tiles, asked, given, strict=True):
+        q1, k1, v1 = (x.unflatten(0, (tile.times, -1)).transpose(1, 2) for x in (query, key, value))
+        out = F.scaled_dot_product_attention(q1, k1, v1, tile.mask, dropout, tile.causal)
+        outs.append(out.transpose(1, 2).flatten(0, 1))
+    return torch.cat(outs)
+
+
+def _padded(q: Tensor, k: Tensor, v: Tensor, reach: Reach, dropout: float) -> Tensor:
+    layout, longest = reach.layout, reach.longest
+    if layout.uniform is not None:
+        q, k, v = (x.unflatten(0, (len(layout), longest)).transpose(1, 2) for x in (q, k, v))
+        simple = not reach.window
+        mask = None if simple else reach.padded
+        out = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=reach.causal and simple)
+        return out.transpose(1, 2).flatten(0, 1)
     place = (layout.sequence, layout.position)
 
     def spread(x: Tensor) -> Tensor:
         return x.new_zeros(len(layout), longest, *x.shape[1:]).index_put(place, x).transpose(1, 2)
 
-    column = torch.arange(longest, device=q.device)
-    mask = (column[None] < layout.offsets.diff()[:, None])[:, None, None]
-    if causal:
-        mask = mask & (column[:, None] >= column[None])
-    out = F.scaled_dot_product_attention(spread(q), spread(k), spread(v), attn_mask=mask, dropout_p=dropout)
+    out = F.scaled_dot_product_attention(spread(q), spread(k), spread(v), reach.padded, dropout_p=dropout)
     return out.transpose(1, 2)[place]
-
-
-class Rotary:
-    """Rotary positions (Su et al. 2021, section 3.4): rotates pairs of features by position-dependent angles."""
-
-    def __init__(self, features: int, base: float = 10000.0) -> None:
-        if features % 2:
-            raise ValueError(f"rotary positions need an even number of features a head, got {features}")
-        self.frequencies = base ** (-torch.arange(0, features, 2, dtype=torch.float32) / features)
-
-    def angles(self, layout: Layout, device: torch.device) -> tuple[Tensor, Tensor]:
-        """(cos, sin), each (T, 1, E), for the rows of ``layout``; made once a forward, used by every block."""
-        turn = layout.position.to(torch.float32)[:, None] * self.frequencies.to(device)
-        turn = torch.cat((turn, turn), -1).unsqueeze(1)
-        return turn.cos(), turn.sin()
-
-
-def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-    """Applies :meth:`Rotary.angles` to (T, H, E)."""
-    cos, sin = angles
-    left, right = x.chunk(2, -1)
-    return x * cos.to(x.dtype) + torch.cat((-right, left), -1) * sin.to(x.dtype)

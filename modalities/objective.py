@@ -98,7 +98,8 @@ class Objective(nn.Module):
 
     def step(self, encoders: Encoders, batches: Sequence[Batch], step: Step, weight: float) -> dict[str, Tensor]:
         """Forward and backward over this process's share of one global batch; returns metrics of the global batch."""
-        device = next(self.parameters()).device
+        parts = (self, *encoders.values())  # an objective may have no parameters of its own
+        device = next(p.device for part in parts for p in part.parameters())
         totals = self._totals(encoders, batches, step, device)
         sums: Sums = {}
         for micro, batch in enumerate(batches):

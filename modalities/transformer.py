@@ -2,53 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Mapping
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from data.errors import InputError
-from modalities.attention import Rotary, packed_attention, rotate
+from data.errors import InputError, choices
+from modalities.block import Angles, Block
+from modalities.initialisation import initialise, spreads
 from modalities.layout import Layout
+from modalities.norms import norm_of
+from modalities.reach import Reach
+from modalities.rotary import Rotary
+from modalities.skip import skip
 
-NORMS = ("pre", "post")
-ACTIVATIONS: dict[str, Callable[..., Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+__all__ = ["Transformer", "initialise", "trunk_of"]
 
-
-class Block(nn.Module):
-    """Self-attention and a two-layer perceptron, each with a residual path."""
-
-    def __init__(self, width: int, heads: int, hidden: int, norm: str, dropout: float, activation: str, bias: bool):
-        super().__init__()
-        self.heads, self.norm, self.dropout = heads, norm, dropout
-        self.activation = ACTIVATIONS[activation]
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention_in = nn.Linear(width, 3 * width, bias=bias)
-        self.attention_out = nn.Linear(width, width, bias=bias)
-        self.mlp_norm = nn.LayerNorm(width)
-        self.mlp_in = nn.Linear(width, hidden, bias=bias)
-        self.mlp_out = nn.Linear(hidden, width, bias=bias)
-
-    def forward(self, x: Tensor, layout: Layout, angles: tuple[Tensor, Tensor] | None, causal: bool) -> Tensor:
-        """(T, D) -> (T, D)."""
-        if self.norm == "pre":
-            x = x + self._drop(self._attend(self.attention_norm(x), layout, angles, causal))
-            return x + self._drop(self._mlp(self.mlp_norm(x)))
-        x = self.attention_norm(x + self._drop(self._attend(x, layout, angles, causal)))
-        return self.mlp_norm(x + self._drop(self._mlp(x)))
-
-    def _attend(self, x: Tensor, layout: Layout, angles: tuple[Tensor, Tensor] | None, causal: bool) -> Tensor:
-        q, k, v = self.attention_in(x).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        if angles is not None:
-            q, k = rotate(q, angles), rotate(k, angles)
-        out = packed_attention(q, k, v, layout, causal, self.dropout if self.training else 0.0)
-        return self.attention_out(out.flatten(1))
-
-    def _mlp(self, x: Tensor) -> Tensor:
-        return self.mlp_out(self.activation(self.mlp_in(x)))
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+PLACES = ("pre", "post")
 
 
 class Transformer(nn.Module):
@@ -57,14 +31,28 @@ class Transformer(nn.Module):
     Args:
         width: D.
         depth: number of blocks.
-        heads: H; divides ``width``.
+        heads: H; divides ``width`` unless ``head_width`` is given.
         mlp_ratio: hidden size of the perceptron as a multiple of ``width``.
-        dropout: on attention weights and on both residual branches.
+        dropout: on both residual branches.
         norm: ``pre`` (GPT-2, ViT; a last norm follows the stack) or ``post`` (BERT).
         causal: a position attends to itself and earlier ones only.
-        rotary: rotary positions in every block; otherwise the caller adds positions to the input.
-        activation: ``gelu``, ``relu`` or ``silu``.
-        bias: whether linear layers have one.
+        rotary: rotary positions in every block; otherwise the caller adds positions to the input, learned or
+            convolutional ones.
+        activation: ``gelu``, ``quick_gelu``, ``tanh_gelu``, ``relu``, ``silu``, or gated ``geglu``, ``swiglu``.
+        bias: whether linear layers have one; ``attention_bias`` and ``mlp_bias`` say it for one kind alone.
+        norm_kind, norm_eps, norm_bias: ``layer`` or ``rms``, the term in its root, whether it has a bias.
+        input_norm, first_norm, final_norm: whether there is a norm before the blocks, inside the first block before
+            its attention (ModernBERT has none), and after the blocks (None: where ``norm`` is ``pre``).
+        head_width: features of a query or key, ``width / heads`` if None.
+        window, global_every: where ``window`` is not 0, all blocks but every ``global_every``-th, from the first on,
+            see positions at that distance at most (ModernBERT: 64 and 3).
+        rotary_base, local_rotary_base: of blocks that see everything, and of those with a window (None: the same).
+        attention_dropout, mlp_dropout, input_dropout: on attention weights (None: as ``dropout``), inside the
+            perceptron, on the input after its norm.
+        layer_drop: share of blocks that a training step leaves out (Fan et al. 2020), drawn like dropout.
+        initialisation: recipe of the initial weights, see :mod:`modalities.initialisation`.
+        checkpoint_blocks: ``none``, ``all`` or k: every k-th block keeps its input alone and is computed again in the
+            backward pass.
 
     Raises:
         InputError: an option has an unknown value, or ``heads`` does not divide ``width``.
@@ -82,43 +70,163 @@ class Transformer(nn.Module):
         rotary: bool = True,
         activation: str = "gelu",
         bias: bool = True,
+        *,
+        attention_bias: bool | None = None,
+        mlp_bias: bool | None = None,
+        norm_kind: str = "layer",
+        norm_eps: float = 1e-5,
+        norm_bias: bool = True,
+        input_norm: bool = False,
+        first_norm: bool = True,
+        final_norm: bool | None = None,
+        head_width: int | None = None,
+        window: int = 0,
+        global_every: int = 3,
+        rotary_base: float = 10000.0,
+        local_rotary_base: float | None = None,
+        attention_dropout: float | None = None,
+        mlp_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        layer_drop: float = 0.0,
+        initialisation: str = "gpt2",
+        checkpoint_blocks: str | int = "none",
     ) -> None:
         super().__init__()
-        if norm not in NORMS:
-            raise InputError(f"norm '{norm}' is unknown; choices: {', '.join(NORMS)}")
-        if activation not in ACTIVATIONS:
-            raise InputError(f"activation '{activation}' is unknown; choices: {', '.join(ACTIVATIONS)}")
-        if min(width, depth, heads) < 1 or not 0 <= dropout < 1:
+        if norm not in PLACES:
+            raise InputError(f"norm '{norm}' is unknown; choices: {', '.join(PLACES)}")
+        if min(width, depth, heads, global_every) < 1 or window < 0 or (head_width or 1) < 1:
             raise InputError(
-                f"width={width}, depth={depth}, heads={heads} must be 1 or more and 0 <= dropout={dropout} < 1"
+                f"width={width}, depth={depth}, heads={heads}, head_width={head_width}, global_every={global_every} "
+                f"must be 1 or more, window={window} 0 or more"
             )
-        if width % heads:
-            raise InputError(f"heads={heads} does not divide width={width}")
-        if rotary and width // heads % 2:
-            raise InputError(f"rotary positions need an even width a head, got {width}/{heads}")
-        hidden = round(width * mlp_ratio)
-        self.causal = causal
-        self.rotary = Rotary(width // heads) if rotary else None
-        blocks = [Block(width, heads, hidden, norm, dropout, activation, bias) for _ in range(depth)]
+        if head_width is None:
+            if width % heads:
+                raise InputError(f"heads={heads} does not divide width={width}")
+            head_width = width // heads
+        if not first_norm and norm == "post":
+            raise InputError(
+                "first_norm=false leaves out the norm before the first attention; norm=post has none there"
+            )
+        if attention_dropout is None:
+            attention_dropout = dropout
+        shares = {
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "mlp_dropout": mlp_dropout,
+            "input_dropout": input_dropout,
+            "layer_drop": layer_drop,
+        }
+        for name, share in shares.items():
+            if not 0 <= share < 1:
+                raise InputError(f"{name}={share} is not a share: 0 <= {name} < 1")
+        if rotary and head_width % 2:
+            raise InputError(f"rotary positions need an even width a head, got {head_width} ({width}/{heads})")
+        self.causal, self.window, self.global_every = causal, window, global_every
+        self.input_dropout, self.layer_drop = input_dropout, layer_drop
+        self.checkpoint_every = _every(checkpoint_blocks)
+        self.rotary = Rotary(head_width, rotary_base) if rotary else None
+        self.local_rotary = Rotary(head_width, local_rotary_base or rotary_base) if rotary and window else None
+        self.input_norm = norm_of(norm_kind, width, norm_eps, norm_bias) if input_norm else None
+        blocks = [
+            Block(
+                width,
+                heads,
+                head_width,
+                round(width * mlp_ratio),
+                norm,
+                norm_kind,
+                norm_eps,
+                norm_bias,
+                activation,
+                bias if attention_bias is None else attention_bias,
+                bias if mlp_bias is None else mlp_bias,
+                dropout,
+                attention_dropout,
+                mlp_dropout,
+                first_norm or number > 0,
+            )
+            for number in range(depth)
+        ]
         self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(width) if norm == "pre" else nn.Identity()
-        self.apply(initialise)
-        # Residual branches add up over depth: GPT-2 (section 2.3) scales their last layer by 1/sqrt(branches).
+        last = norm == "pre" if final_norm is None else final_norm
+        self.norm = norm_of(norm_kind, width, norm_eps, norm_bias) if last else nn.Identity()
+        self._begin(initialisation, width)
+
+    def _begin(self, recipe: str, width: int) -> None:
+        chosen = spreads(recipe, width, len(self.blocks))
+        # In two rounds, as runs of earlier versions drew them: a seed gives the weights it always gave.
+        blocks = [block for block in self.blocks if isinstance(block, Block)]
         for block in blocks:
-            for layer in (block.attention_out, block.mlp_out):
-                nn.init.normal_(layer.weight, std=0.02 * (2 * depth) ** -0.5)
+            for layer, std in (
+                (block.attention_in, chosen.attention_in),
+                (block.attention_out, chosen.attention_in),
+                (block.mlp_in, chosen.mlp_in),
+                (block.mlp_out, chosen.mlp_in),
+            ):
+                initialise(layer, std, chosen.cut)
+        for block in blocks:
+            initialise(block.attention_out, chosen.attention_out, chosen.cut)
+            initialise(block.mlp_out, chosen.mlp_out, chosen.cut)
+
+    def is_local(self, number: int) -> bool:
+        """Whether block ``number`` sees only its window."""
+        return bool(self.window) and number % self.global_every != 0
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """(T, D) -> (T, D)."""
-        angles = self.rotary.angles(layout, x.device) if self.rotary is not None else None
-        for block in self.blocks:
-            x = block(x, layout, angles, self.causal)
+        if self.input_norm is not None:
+            x = self.input_norm(x)
+        if self.input_dropout:
+            x = F.dropout(x, self.input_dropout, self.training)
+        wide, near = self._views(layout, x.device)
+        dropped = self._dropped()
+        for number, block in enumerate(self.blocks):
+            reach, angles = near if self.is_local(number) else wide
+            if dropped[number]:
+                x = skip(x, block)
+            elif self.checkpoint_every and number % self.checkpoint_every == 0 and torch.is_grad_enabled():
+                x = checkpoint(block, x, reach, angles, use_reentrant=False, preserve_rng_state=self._draws(block))
+            else:
+                x = block(x, reach, angles)
         return self.norm(x)
 
+    def compile_blocks(self, **options: Any) -> None:
+        """Compiles each block by itself; ``options`` are those of ``torch.compile``."""
+        for block in self.blocks:
+            block.compile(**options)
 
-def initialise(module: nn.Module) -> None:
-    """Weights N(0, 0.02), biases 0 (BERT, GPT-2)."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
+    def _views(self, layout: Layout, device: torch.device) -> list[tuple[Reach, Angles | None]]:
+        return [
+            (Reach(layout, self.causal, window), rotary.angles(layout, device) if rotary is not None else None)
+            for window, rotary in ((0, self.rotary), (self.window, self.local_rotary))
+        ]
+
+    def _dropped(self) -> list[bool]:
+        if not (self.training and self.layer_drop):
+            return [False] * len(self.blocks)
+        # Drawn on the host from the state that a step seeds: no device is waited for.
+        return (torch.rand(len(self.blocks), device="cpu") < self.layer_drop).tolist()
+
+    def _draws(self, block: nn.Module) -> bool:
+        return self.training and any(getattr(block, name) for name in ("dropout", "attention_dropout", "mlp_dropout"))
+
+
+def _every(blocks: str | int) -> int:
+    if blocks in ("none", "all"):
+        return int(blocks == "all")
+    if not isinstance(blocks, int) or isinstance(blocks, bool) or blocks < 1:
+        raise InputError(f"checkpoint_blocks={blocks!r} is unknown; choices: none, all, k (every k-th block)")
+    return blocks
+
+
+def trunk_of(settings: Mapping[str, Any] | None, **given: Any) -> Transformer:
+    """A trunk from an encoder's own arguments, ``given``, and its config's further ``trunk`` settings.
+
+    Raises:
+        InputError: a setting is unknown or among those that the encoder itself gives.
+    """
+    names = [name for name in inspect.signature(Transformer).parameters if name not in given]
+    for key in settings or {}:
+        if key not in names:
+            raise InputError(f"unknown key 'trunk.{key}'; {choices(str(key), names)}")
+    return Transformer(**given, **(settings or {}))

@@ -11,24 +11,25 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from data.errors import InputError
+from modalities.audio.clip_norm import normed_conv
 from modalities.audio.frames import KERNELS, STRIDES, frame_count, geometry
 
-NORMS = ("layer",)
+NORMS = ("layer", "group")
 
 
 class ConvFrontend(nn.Module):
     """Strided convolutions over a flat run of clips (section 2 and 4.2 of Baevski et al. 2020).
 
-    Each layer is a convolution, a LayerNorm over the channels of a frame, and GELU (the ``large`` model; the one whose
-    frames do not depend on each other's statistics). Clips begin on multiples of :attr:`hop`, so a clip's rows are the
-    same alone and among others, except those that straddle its end, which the caller drops.
+    Each layer is a convolution, a norm and GELU. Clips begin on multiples of :attr:`hop`, so a clip's rows are the same
+    alone and among others, except those that straddle its end, which the caller drops.
 
     Args:
         channels: C of every layer.
         kernels: k of each layer, at least its stride.
         strides: s of each layer.
-        norm: ``layer``.
-        bias: whether the convolutions have one.
+        norm: ``layer``, a LayerNorm over the channels of a frame in every layer (the large model), or ``group``, a norm
+            of each channel over the frames of a clip in the first layer alone (the base model).
+        bias: whether the convolutions have one; that in front of a norm over frames never has, it would be taken away.
 
     Attributes:
         hop: samples between two frames.
@@ -52,16 +53,37 @@ class ConvFrontend(nn.Module):
         self.channels = channels
         self.hop, self.receptive_field = geometry(kernels, strides)
         inputs = (1, *(channels for _ in kernels[1:]))
-        shapes = zip(inputs, kernels, strides, strict=True)
-        self.convs = nn.ModuleList(RowConv(c, channels, k, s, bias) for c, k, s in shapes)
-        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in kernels)
+        biases = (bias and norm == "layer", *(bias for _ in kernels[1:]))
+        shapes = zip(inputs, kernels, strides, biases, strict=True)
+        self.convs = nn.ModuleList(RowConv(c, channels, k, s, b) for c, k, s, b in shapes)
+        self.norms = nn.ModuleList(
+            [nn.GroupNorm(channels, channels)] if norm == "group" else [nn.LayerNorm(channels) for _ in kernels]
+        )
 
-    def forward(self, wave: Tensor) -> Tensor:
-        """(S,) -> (S / hop, C); S is a multiple of ``hop``, and zeros stand beyond the end."""
-        x = wave.unsqueeze(1)
-        for conv, norm in zip(self.convs, self.norms, strict=True):
+    def forward(self, wave: Tensor, samples: Sequence[int] | None = None) -> Tensor:
+        """(S,) -> (S / hop, C); S is a multiple of ``hop``, and zeros stand beyond the end.
+
+        Args:
+            wave: clips end to end, each with zeros up to a multiple of ``hop``.
+            samples: length of each clip without its zeros, which ``norm="group"`` needs; None: one clip without any.
+        """
+        x, norms = wave.unsqueeze(1), list(self.norms)
+        if isinstance(norms[0], nn.GroupNorm):
+            x = F.gelu(self._normed_first(wave, [len(wave)] if samples is None else samples, norms[0]))
+            for conv in list(self.convs)[1:]:
+                x = F.gelu(conv(x))
+            return x
+        for conv, norm in zip(self.convs, norms, strict=True):
             x = F.gelu(norm(conv(x)))
         return x
+
+    def _normed_first(self, wave: Tensor, samples: Sequence[int], norm: nn.GroupNorm) -> Tensor:
+        conv = self.convs[0]
+        assert isinstance(conv, RowConv)
+        valid = [(n - conv.kernel) // conv.stride + 1 for n in samples]
+        rows = [-(-n // self.hop) * (self.hop // conv.stride) for n in samples]
+        weight = conv.weight.squeeze(1)
+        return normed_conv(conv.taps(wave), weight, norm.weight, norm.bias, norm.eps, valid, rows)
 
     def frames(self, samples: int) -> int:
         """Number of frames that lie inside a clip of ``samples``."""
@@ -85,8 +107,7 @@ class RowConv(nn.Module):
         """(T, C_in) -> (T / s, C_out); T is a multiple of the stride."""
         if x.shape[1] == 1:
             # The taps of the waveform are few enough to be copied out, and one product then does.
-            taps = F.pad(x.squeeze(1), (0, self.kernel - self.stride)).unfold(0, self.kernel, self.stride)
-            return F.linear(taps, self.weight.squeeze(1), self.bias)
+            return F.linear(self.taps(x.squeeze(1)), self.weight.squeeze(1), self.bias)
         matrix = self.weight.permute(2, 1, 0).flatten(0, 1)
         bias: Tensor | None = self.bias
         if torch.is_autocast_enabled(x.device.type):
@@ -94,6 +115,10 @@ class RowConv(nn.Module):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, matrix, bias = x.to(dtype), matrix.to(dtype), None if bias is None else bias.to(dtype)
         return _Shifted.apply(x.reshape(len(x) // self.stride, -1), matrix, bias, x.shape[1] * self.stride)
+
+    def taps(self, wave: Tensor) -> Tensor:
+        """(S,) -> (S / s, k): what each row sees of a waveform."""
+        return F.pad(wave, (0, self.kernel - self.stride)).unfold(0, self.kernel, self.stride)
 
 
 class _Shifted(torch.autograd.Function):

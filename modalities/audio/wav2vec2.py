@@ -35,6 +35,7 @@ class Wav2Vec2(Objective):
         diversity_weight: alpha of eq. 2.
         feature_penalty: weight of the mean square of the front end's output (fairseq: 10 for the base model, 0 for
             the large one, whose LayerNorm bounds it).
+        feature_dropout: on the frames that the quantizer sees (fairseq: ``dropout_features``).
     """
 
     sides: ClassVar[dict[str, str]] = {"audio": "audio"}
@@ -51,11 +52,15 @@ class Wav2Vec2(Objective):
         logit_temp: float = 0.1,
         diversity_weight: float = 0.1,
         feature_penalty: float = 0.0,
+        feature_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= feature_dropout < 1:
+            raise InputError(f"feature_dropout={feature_dropout} is not a share: 0 <= feature_dropout < 1")
         self.logit_temp = logit_temp
         self.diversity_weight = diversity_weight
         self.feature_penalty = feature_penalty
+        self.feature_dropout = feature_dropout
         self.project_hid = nn.Linear(width, final_dim)
         self.project_q = nn.Linear(latent_dim, final_dim)
         self.apply(initialise)
@@ -70,8 +75,7 @@ class Wav2Vec2(Objective):
         inputs = batch["audio"]
         sums = {"frames": inputs["wave"].new_full((), inputs["layout"].total, dtype=torch.float64)}
         if self.diversity_weight:
-            logits = self.quantizer.logits(_audio(encoders).features(inputs).normed[inputs["masked"]])
-            sums["probs"] = _probs(logits)
+            sums["probs"] = _probs(self._logits(_audio(encoders).features(inputs), inputs["masked"]))
         return sums
 
     def forward(self, encoders: Encoders, batch: Batch, step: Step, totals: Sums) -> tuple[Tensor, Sums]:
@@ -79,8 +83,8 @@ class Wav2Vec2(Objective):
         inputs, encoder = batch["audio"], _audio(encoders)
         layout, masked, masks = inputs["layout"], inputs["masked"], inputs["masks"]
         frames = encoder.features(inputs)
+        logits = self._logits(frames, masked)
         hidden = self.project_hid(encoder.contextualise(frames, inputs).tokens[masked])
-        logits = self.quantizer.logits(frames.normed[masked])
         seeds = fold(inputs["noise"][masks.sequence], layout.position[masked])
         temperature = self.quantizer.temperature(step.number)
         targets, codes = self.quantizer(logits, temperature, seeds)
@@ -95,6 +99,13 @@ class Wav2Vec2(Objective):
             share = (totals["count"] / totals.get("frames", sums["frames"])).to(loss.dtype)
             loss = loss + self.feature_penalty * share * full(frames.raw).square().mean(1).sum()
         return loss, sums
+
+    def _logits(self, frames: Frames, masked: Tensor) -> Tensor:
+        """(M, G, V). Before anything else of a micro-batch draws, so that :meth:`statistics` drops what it drops."""
+        x = frames.normed[masked]
+        if self.feature_dropout:
+            x = F.dropout(x, self.feature_dropout, self.training)
+        return self.quantizer.logits(x)
 
     def _usage(self, logits: Tensor, frames: Frames) -> Sums:
         """What of a batch's codes and features :meth:`summary` needs."""

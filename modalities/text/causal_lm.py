@@ -11,7 +11,7 @@ from torch import Tensor
 from data.sample import Sample
 from modalities.objective import Encoders, Objective, Step, Sums
 from modalities.prepare import Batch, Item
-from modalities.text.encoder import TextEncoder, tied_logits, unfit
+from modalities.text.encoder import output_matrix, unfit
 from modalities.text.prepare import TextPrepare
 from modalities.text.scores import token_chance, token_scores, token_summary
 
@@ -31,19 +31,25 @@ class CausalText(TextPrepare):
 
 
 class CausalLM(Objective):
-    """Cross-entropy of the next token, by the tied token embedding. The text encoder must be causal."""
+    """Cross-entropy of the next token, by the tied token embedding. The text encoder must be causal.
+
+    Args:
+        vocab_size: V of the text encoder.
+        bias: whether the output has one (GPT-2 has none).
+    """
 
     sides: ClassVar[dict[str, str]] = {"text": "text"}
 
-    def __init__(self, vocab_size: int) -> None:
+    def __init__(self, vocab_size: int, bias: bool = True) -> None:
         super().__init__()
-        self.bias = torch.nn.Parameter(torch.zeros(vocab_size))
+        self.vocab_size = vocab_size
+        self.bias = torch.nn.Parameter(torch.zeros(vocab_size)) if bias else None
 
     def accept(self, encoders: Encoders) -> str | None:
         """Why the encoders do not fit, None if they do."""
         if not getattr(encoders["text"], "causal", False):
             return "causal-LM needs a causal text encoder (causal: true); this one sees the tokens it should predict"
-        return unfit(encoders["text"], {"vocab_size": len(self.bias)})
+        return unfit(encoders["text"], {"vocab_size": self.vocab_size})
 
     def count(self, batch: Batch) -> int:
         """T."""
@@ -52,9 +58,8 @@ class CausalLM(Objective):
     def forward(self, encoders: Encoders, batch: Batch, step: Step, totals: Sums) -> tuple[Tensor, Sums]:
         """Cross-entropy summed over all tokens."""
         inputs, encoder = batch["text"], encoders["text"]
-        assert isinstance(encoder, TextEncoder)
-        logits = tied_logits(encoder(inputs).tokens, encoder) + self.bias
-        return token_scores(logits, inputs["labels"], held_out=not self.training)
+        hidden = encoder(inputs).tokens
+        return token_scores(hidden, output_matrix(encoder), self.bias, inputs["labels"], held_out=not self.training)
 
     def summary(self, sums: Sums) -> dict[str, Tensor]:
         """``loss`` (nats a token), ``next_token_accuracy``, ``perplexity``."""

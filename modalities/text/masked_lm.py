@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -9,15 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.errors import InputError
+from data.errors import InputError, choices
 from data.sample import Sample
+from modalities.norms import norm_of
 from modalities.objective import Encoders, Objective, Step, Sums
 from modalities.prepare import Batch, Item
-from modalities.text.encoder import tied_logits, unfit
+from modalities.text.encoder import output_matrix, unfit
+from modalities.text.masks import Masking, WordBegins
 from modalities.text.prepare import TextPrepare
 from modalities.text.scores import token_chance, token_scores, token_summary
 from modalities.text.tokenizer import MASK
 from modalities.transformer import initialise
+
+HEADS = ("bert", "modernbert", "none")
 
 
 class MaskedText(TextPrepare):
@@ -28,6 +33,8 @@ class MaskedText(TextPrepare):
 
     Args:
         mlm_probability: share of the tokens that are chosen.
+        masking, replace, span_p, span_max: tokens, whole words or spans of words, and what becomes of them; see
+            :class:`modalities.text.masks.Masking`. ``replace=[1, 0]`` is the plain mask.
         tokenizer, max_tokens, member, field, min_tokens, max_chars, too_long, max_bytes: see :class:`TextPrepare`.
     """
 
@@ -42,26 +49,26 @@ class MaskedText(TextPrepare):
         max_chars: int = 1_000_000,
         too_long: str = "crop",
         max_bytes: int = 64_000_000,
+        masking: str = "token",
+        replace: Sequence[float] = (0.8, 0.1),
+        span_p: float = 0.2,
+        span_max: int = 10,
     ) -> None:
         super().__init__(tokenizer, max_tokens, member, field, min_tokens, max_chars, too_long, max_bytes)
-        if not 0 < mlm_probability < 1:
-            raise InputError(f"mlm_probability={mlm_probability} is not between 0 and 1")
-        self.mlm_probability = mlm_probability
+        self.masking = Masking(masking, mlm_probability, replace, span_p, span_max)
+        self.begins = WordBegins(self.tokenizer.pieces()) if masking != "token" else None
         self.mask = self.tokenizer.number(MASK)
         self.vocab_size = self.tokenizer.size
 
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
         """``{"tokens": (n,), "masked": (m,) places in the sequence, "labels": (m,) original ids}``, int64."""
         tokens = self.tokens(sample, rng, training)
-        inner = len(tokens) - 2
-        masked = 1 + np.flatnonzero(rng.random(inner) < self.mlm_probability)
-        if masked.size == 0:
-            masked = 1 + rng.integers(inner, size=1)
+        inner = tokens[1:-1]
+        begins = self.begins(inner) if self.begins is not None else None
+        chosen, fates = self.masking.choose(begins, len(inner), rng)
+        masked = 1 + chosen
         labels = tokens[masked]
-        fate = rng.random(masked.size)
-        replaced = np.where(fate < 0.8, self.mask, labels)
-        replaced = np.where(fate >= 0.9, rng.integers(self.vocab_size, size=masked.size), replaced)
-        tokens[masked] = replaced
+        tokens[masked] = self.masking.replace(labels, fates, self.mask, self.vocab_size, rng)
         return {"tokens": tokens, "masked": masked, "labels": labels}
 
     def collate(self, items: list[Item]) -> Batch:
@@ -82,32 +89,46 @@ class MaskedLM(Objective):
     Args:
         width: D of the text encoder.
         vocab_size: V of the text encoder, whose token embedding is the output matrix.
+        head: what stands before the output matrix: ``bert`` (dense layer, GELU, LayerNorm), ``modernbert`` (the same
+            without biases) or ``none``.
+        norm_eps: of the head's norm (BERT: 1e-12).
+        bias: whether the output has one.
     """
 
     sides: ClassVar[dict[str, str]] = {"text": "text"}
 
-    def __init__(self, width: int, vocab_size: int) -> None:
+    def __init__(
+        self, width: int, vocab_size: int, head: str = "bert", norm_eps: float = 1e-5, bias: bool = True
+    ) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width)
-        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        if head not in HEADS:
+            raise InputError(f"head '{head}' is unknown; {choices(head, HEADS)}")
+        self.width, self.vocab_size = width, vocab_size
+        biased = head == "bert"
+        self.dense = nn.Linear(width, width, bias=biased) if head != "none" else None
+        self.norm = norm_of("layer", width, norm_eps, biased) if head != "none" else None
+        self.bias = nn.Parameter(torch.zeros(vocab_size)) if bias else None
         self.apply(initialise)
 
     def accept(self, encoders: Encoders) -> str | None:
         """Why the encoders do not fit, None if they do."""
-        return unfit(encoders["text"], {"width": self.dense.in_features, "vocab_size": len(self.bias)})
+        return unfit(encoders["text"], {"width": self.width, "vocab_size": self.vocab_size})
 
     def count(self, batch: Batch) -> int:
         """M."""
         return len(batch["text"]["labels"])
 
+    def transform(self, hidden: Tensor) -> Tensor:
+        """(M, D) -> (M, D): the head."""
+        if self.dense is None or self.norm is None:
+            return hidden
+        return self.norm(F.gelu(self.dense(hidden)))
+
     def forward(self, encoders: Encoders, batch: Batch, step: Step, totals: Sums) -> tuple[Tensor, Sums]:
         """Cross-entropy summed over the masked positions."""
         inputs, encoder = batch["text"], encoders["text"]
-        hidden = encoder(inputs).tokens[inputs["masked"]]
-        hidden = self.norm(F.gelu(self.dense(hidden)))
-        logits = tied_logits(hidden, encoder) + self.bias  # type: ignore[arg-type]
-        return token_scores(logits, inputs["labels"], held_out=not self.training)
+        hidden = self.transform(encoder(inputs).tokens[inputs["masked"]])
+        return token_scores(hidden, output_matrix(encoder), self.bias, inputs["labels"], held_out=not self.training)
 
     def summary(self, sums: Sums) -> dict[str, Tensor]:
         """``loss`` (nats a masked token), ``masked_accuracy``, ``perplexity``."""

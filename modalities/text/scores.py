@@ -1,23 +1,25 @@
-"""Loss and scores of predicted tokens, shared by masked-LM and causal-LM. M predictions, V vocabulary entries."""
+"""Loss and scores of predicted tokens, shared by masked-LM and causal-LM. M predictions, V entries, D features."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from modalities.objective import Sums
+from modalities.text.vocabulary import vocabulary_loss
 
 
-def token_scores(logits: Tensor, labels: Tensor, held_out: bool) -> tuple[Tensor, Sums]:
-    """Summed cross-entropy and sums for :func:`token_summary`, from (M, V) logits and (M,) labels.
+def token_scores(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, held_out: bool
+) -> tuple[Tensor, Sums]:
+    """Summed cross-entropy and sums for :func:`token_summary`; arguments as of ``vocabulary_loss``.
 
     Held-out sums also count the labels (V,), from which :func:`token_chance` computes what guessing would give.
     """
-    loss = F.cross_entropy(logits.float(), labels, reduction="sum")
-    sums = {"correct": (logits.detach().argmax(-1) == labels).sum().double()}
+    loss, hits = vocabulary_loss(hidden, weight, bias, labels)
+    sums = {"correct": hits}
     if held_out:
-        sums["labels"] = torch.bincount(labels, minlength=logits.shape[-1]).double()
+        sums["labels"] = torch.bincount(labels, minlength=len(weight)).double()
     return loss, sums
 
 

@@ -92,6 +92,14 @@ class TextTokenizer:
             raise InputError(f"tokenizer '{self.path}' has no {token} token")
         return found
 
+    def pieces(self) -> list[str]:
+        """Id -> how the vocabulary writes the token ("" where an id is not in use)."""
+        numbers = self._tokenizer.get_vocab()
+        found = [""] * (max(numbers.values()) + 1)
+        for piece, number in numbers.items():
+            found[number] = piece
+        return found
+
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``, without special tokens."""
         # The fast form does not note where in the text each token lies. There is none for a single text.

@@ -8,6 +8,8 @@ from modalities.audio.masking import MaskedAudioPrepare
 from modalities.audio.prepare import AudioPrepare
 
 LENGTHS = (8000, 5001, 6400)
+LARGE = {"positions": "convolutional", "position_groups": 4}
+BASE = {**LARGE, "frontend_norm": "group", "frontend_bias": False, "norm": "post", "trunk": {"input_norm": True}}
 
 
 def encoder(**settings):
@@ -21,8 +23,9 @@ def items(recording):
     return [prepare(recording(samples=n, seed=n), generator(n), True) for n in LENGTHS]
 
 
-def test_clip_alone_equals_clip_among_others(items):
-    model, prepare = encoder(), MaskedAudioPrepare()
+@pytest.mark.parametrize("settings", [{}, BASE, LARGE], ids=["rotary", "base", "large"])
+def test_clip_alone_equals_clip_among_others(items, settings):
+    model, prepare = encoder(**settings), MaskedAudioPrepare()
     tokens, layout = model(prepare.collate(items)["audio"])
     assert tokens.shape == (sum((n - 400) // 320 + 1 for n in LENGTHS), 16)
     for item, mine in zip(items, tokens.split(layout.lengths), strict=True):
@@ -39,8 +42,9 @@ def test_plain_inputs_are_the_masked_ones_without_masks(items):
     assert model.pooled(plain).shape == (3, 16)
 
 
-def test_masked_frames_are_hidden_from_the_trunk(items):
-    model = encoder()
+@pytest.mark.parametrize("settings", [{}, BASE, LARGE], ids=["rotary", "base", "large"])
+def test_masked_frames_are_hidden_from_the_trunk(items, settings):
+    model = encoder(**settings)
     audio = MaskedAudioPrepare().collate(items)["audio"]
     frames = model.features(audio)
     changed = frames.normed.clone()
@@ -66,3 +70,19 @@ def test_disagreement_about_frames_is_named(items, recording):
         encoder()(batch)
     with pytest.raises(InputError, match="masking=true"):
         encoder(masking=False)(MaskedAudioPrepare().collate(items)["audio"])
+
+
+def test_settings_are_checked():
+    with pytest.raises(InputError, match="positions 'learned' is unknown"):
+        encoder(positions="learned")
+    with pytest.raises(InputError, match=r"feature_dropout=1\.0"):
+        encoder(feature_dropout=1.0)
+    with pytest.raises(InputError, match=r"unknown key 'trunk\.rotary'"):
+        encoder(trunk={"rotary": False})
+
+
+def test_frames_are_dropped_in_training_alone(items):
+    model, audio = encoder(feature_dropout=0.5), MaskedAudioPrepare().collate(items)["audio"]
+    assert not torch.equal(model(audio).tokens, model(audio).tokens)
+    model.eval()
+    assert torch.equal(model(audio).tokens, model(audio).tokens)

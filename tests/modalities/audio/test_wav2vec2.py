@@ -178,3 +178,16 @@ def test_half_precision_keeps_loss_and_choice_in_float32(items):
 def test_other_encoders_are_refused(items):
     with pytest.raises(InputError, match="needs an AudioEncoder, got Linear"):
         models()["objective"].statistics({"audio": nn.Linear(2, 2)}, split(items, 1)[0])
+
+
+def test_features_are_dropped_alike_in_statistics_and_loss(items):
+    both = models(torch.float64, feature_dropout=0.3)
+    objective, encoders, (batch,) = both["objective"], {"audio": both["encoder"]}, split(items, 1, torch.float64)
+    torch.manual_seed(5)
+    probs = objective.statistics(encoders, batch)["probs"]
+    totals = {"count": torch.tensor(float(objective.count(batch)), dtype=torch.float64)}
+    torch.manual_seed(5)
+    assert torch.equal(objective(encoders, batch, Step(), totals)[1]["probs"], probs)
+    assert not torch.allclose(objective.statistics(encoders, batch)["probs"], probs)
+    with pytest.raises(InputError, match="feature_dropout=-1"):
+        models(feature_dropout=-1)

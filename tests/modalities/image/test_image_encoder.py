@@ -38,3 +38,29 @@ def test_sizes_that_do_not_fit_are_named():
         ImageEncoder(24, 7, 16, 1, 4)
     with pytest.raises(InputError, match="do not fit image_size=24"):
         ImageEncoder(24, 8, 16, 1, 4)({"pixels": pixels(side=32)})
+    for settings, message in (
+        ({"pool": "first", "class_token": False}, "takes the class token"),
+        ({"norm": "post", "pooled_norm": True}, "norm=post has none of"),
+        ({"mean": [0.5, 0.5]}, "need three colours"),
+        ({"trunk": {"activaton": "gelu"}}, "unknown key 'trunk.activaton'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ImageEncoder(24, 8, 16, 1, 4, **settings)
+
+
+def test_mean_leaves_the_class_token_out():
+    encoder, x = ImageEncoder(24, 8, 16, 2, 4, class_token=True), {"pixels": pixels(3)}
+    tokens = encoder(x).tokens.view(3, 10, 16)
+    torch.testing.assert_close(encoder.pooled(x), tokens[:, 1:].mean(1))
+
+
+def test_norm_of_the_pooled_vector_is_the_trunks_for_a_class_token():
+    torch.manual_seed(0)
+    plain = ImageEncoder(24, 8, 16, 2, 4, pool="first", trunk={"norm_eps": 1e-3})
+    pooled = ImageEncoder(24, 8, 16, 2, 4, pool="first", pooled_norm=True, trunk={"norm_eps": 1e-3})
+    pooled.load_state_dict(
+        {name.replace("trunk.norm.", "pooled_norm."): value for name, value in plain.state_dict().items()}
+    )
+    x = {"pixels": pixels(3)}
+    torch.testing.assert_close(pooled.pooled(x), plain.pooled(x))
+    assert not torch.allclose(pooled(x).tokens, plain(x).tokens)

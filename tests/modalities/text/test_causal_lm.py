@@ -13,13 +13,14 @@ def batch_of(prepare, texts):
     return prepare.collate([prepare(sample, generator(n), True) for n, sample in enumerate(samples)])
 
 
-@pytest.mark.parametrize("positions", ["rotary", "learned"])
-def test_loss_is_that_of_a_plain_loop_over_documents(tokenizer_path, vocab_size, positions):
+@pytest.mark.parametrize(("positions", "biased"), [("rotary", True), ("learned", True), ("rotary", False)])
+def test_loss_is_that_of_a_plain_loop_over_documents(tokenizer_path, vocab_size, positions, biased):
     torch.manual_seed(0)
     encoder = TextEncoder(vocab_size, 16, 2, 4, causal=True, positions=positions)
-    objective, prepare = CausalLM(vocab_size), CausalText(tokenizer_path, 50)
-    with torch.no_grad():
-        objective.bias += torch.randn(vocab_size)
+    objective, prepare = CausalLM(vocab_size, biased), CausalText(tokenizer_path, 50)
+    bias = torch.randn(vocab_size) if biased else torch.zeros(vocab_size)
+    if biased:
+        objective.bias.data.copy_(bias)
     texts = ["a red circle", "the blue square above two small stars", "green", "one two"]
     batch = batch_of(prepare, texts)
     loss, sums = objective({"text": encoder}, batch, Step(), {})
@@ -29,12 +30,12 @@ def test_loss_is_that_of_a_plain_loop_over_documents(tokenizer_path, vocab_size,
         for place in range(1, len(ids)):  # each prediction made anew from its own past alone
             past = {"tokens": torch.tensor(ids[:place]), "layout": batch_of(prepare, [words])["text"]["layout"]}
             past["layout"] = type(past["layout"])([place])
-            logits = encoder(past).tokens[-1] @ encoder.token_embedding.weight.T + objective.bias
+            logits = encoder(past).tokens[-1] @ encoder.token_embedding.weight.T + bias
             expected -= float(logits.detach().log_softmax(-1)[ids[place]])
             correct += int(logits.argmax()) == ids[place]
             terms += 1
     assert objective.count(batch) == terms
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
     assert int(sums["correct"]) == correct
 
 
@@ -43,3 +44,11 @@ def test_it_wants_a_causal_encoder_of_its_vocabulary(vocab_size):
     assert objective.accept({"text": TextEncoder(vocab_size, 16, 1, 4, causal=True)}) is None
     assert "causal: true" in objective.accept({"text": TextEncoder(vocab_size, 16, 1, 4)})
     assert "vocab_size" in objective.accept({"text": TextEncoder(vocab_size + 1, 16, 1, 4, causal=True)})
+
+
+def test_an_objective_without_parameters_takes_a_step(tokenizer_path, vocab_size):
+    encoder = TextEncoder(vocab_size, 16, 1, 4, causal=True)
+    batch = batch_of(CausalText(tokenizer_path, 50), ["a red circle", "green"])
+    metrics = CausalLM(vocab_size, bias=False).step({"text": encoder}, [batch], Step(), 1.0)
+    assert metrics["loss"].item() > 0
+    assert encoder.token_embedding.weight.grad is not None

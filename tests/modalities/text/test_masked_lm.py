@@ -162,7 +162,22 @@ def test_wrong_settings_are_named(tokenizer_path, vocab_size, tmp_path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(InputError, match="not readable by tokenizers"):
         MaskedText(str(tmp_path / "broken.json"), 20)
+    with pytest.raises(InputError, match="head 'brt' is unknown; did you mean 'bert'"):
+        MaskedLM(16, vocab_size, head="brt")
     encoder = TextEncoder(vocab_size, 16, 1, 4)
     assert MaskedLM(16, vocab_size).accept({"text": encoder}) is None
     assert "width=32" in MaskedLM(32, vocab_size).accept({"text": encoder})
     assert "vocab_size=9" in MaskedLM(16, 9).accept({"text": encoder})
+
+
+@pytest.mark.parametrize(("head", "names"), [("none", set()), ("modernbert", {"dense.weight", "norm.weight"})])
+def test_heads_have_the_layers_of_their_family(head, names):
+    objective = MaskedLM(16, 30, head=head)
+    assert {name for name, _ in objective.named_parameters()} == names | {"bias"}
+    hidden = torch.randn(5, 16)
+    if head == "none":
+        assert objective.transform(hidden) is hidden
+    else:
+        expected = F.layer_norm(F.gelu(hidden @ objective.dense.weight.T), (16,), objective.norm.weight)
+        torch.testing.assert_close(objective.transform(hidden), expected)
+    assert not [*MaskedLM(16, 30, head="none", bias=False).parameters()]

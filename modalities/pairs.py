@@ -1,0 +1,149 @@
+"""Objectives over all pairs of a batch: what contrastive losses share. Sides a and b, N pairs, E features.
+
+The loss needs all N x N similarities of the global batch, which need not fit into memory at once: the sides are first
+embedded without gradient, the loss of the whole matrix gives the gradient of each embedding, and each micro-batch is
+then embedded again to pass that on (gradient cache, Gao et al. 2021, section 3.2). Gradients are those of one big
+batch. A side whose encoder is frozen (LiT, Zhai et al. 2022) is embedded once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modalities.encoder import Encoder
+from modalities.objective import Encoders, Objective, Step
+from modalities.prepare import Batch
+
+SIDES = ("a", "b")
+
+
+class Pairs(Objective):
+    """Base of the losses of an N x N matrix; a subclass is the loss, :meth:`pairwise`, with its parameters.
+
+    Args:
+        embed_dim: E, size of the joint space. Tasks with the same ``embed_dim`` share each encoder's projection.
+    """
+
+    sides: ClassVar[dict[str, str]] = {"a": "", "b": ""}
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+
+    def pairwise(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, E) unit rows of both sides -> loss summed over the pairs, and how often the right pair came first."""
+        raise TypeError(f"{type(self).__name__} lacks pairwise()")
+
+    def settle(self) -> None:
+        """Called before each step: puts parameters of the loss back to where they may be."""
+
+    def learned(self) -> dict[str, Tensor]:
+        """Metrics that say where the parameters of the loss are."""
+        return {}
+
+    def guess(self, pairs: int) -> float:
+        """The loss a pair of a model that learned nothing, among ``pairs``."""
+        return math.nan
+
+    def connect(self, encoders: Encoders) -> None:
+        """Each side gets a projection to the joint space."""
+        for encoder in encoders.values():
+            encoder.add_projection(self.embed_dim)
+
+    def count(self, batch: Batch) -> int:
+        """N."""
+        return int(batch["size"])
+
+    def embed_side(self, encoder: Encoder, inputs: Any) -> Tensor:
+        """(n, E) float32 unit vectors of one side."""
+        return F.normalize(encoder.embed(inputs, self.embed_dim).float(), dim=-1)
+
+    def embed(self, encoders: Encoders, batch: Batch, known: Mapping[str, Tensor] | None = None) -> Tensor:
+        """(2, n, E) of both sides; those ``known`` are not computed again."""
+        known = known or {}
+        rows = (known[s] if s in known else self.embed_side(encoders[s], batch[s]) for s in SIDES)
+        return torch.stack(list(rows))
+
+    def step(self, encoders: Encoders, batches: Sequence[Batch], step: Step, weight: float) -> dict[str, Tensor]:
+        """See the module's head; with one micro-batch on one process it is a plain forward and backward."""
+        self.settle()
+        sizes = [int(batch["size"]) for batch in batches]
+        alone = len(batches) == 1 and step.world_size == 1
+        parts = []
+        for micro, batch in enumerate(batches):
+            step.seed(micro)
+            with torch.set_grad_enabled(alone):
+                parts.append(self.embed(encoders, batch))
+        own = torch.cat(parts, 1)
+        if alone:
+            loss, hits = self.pairwise(own[0], own[1])
+            if loss.requires_grad:
+                step.backward(loss * (weight / sizes[0]))
+            return self._metrics(loss.detach(), hits, sizes[0])
+
+        # Rows of other processes are constants here; their own processes differentiate by them.
+        everyone = step.all_gather(own.transpose(0, 1)).detach().requires_grad_()
+        loss, hits = self.pairwise(everyone[:, 0], everyone[:, 1])
+        total = len(everyone)
+        trained = [p for p in self.parameters() if p.requires_grad]
+        found = torch.autograd.grad(loss * (weight / total), (everyone, *trained), allow_unused=True)
+        row_grads = found[0]
+        for parameter, grad in zip(trained, found[1:], strict=True):
+            if grad is not None:  # None: no part of the loss, but of the way to the rows
+                # Every process computes the same whole matrix, and gradients are summed over processes.
+                step.backward((parameter * (grad / step.world_size)).sum())
+        frozen = [side for side in SIDES if _frozen(encoders[side])]
+        begin = step.rank * sum(sizes)
+        for micro, (batch, size, part) in enumerate(zip(batches, sizes, parts, strict=True)):
+            step.seed(micro)
+            again = self.embed(encoders, batch, {s: part[SIDES.index(s)] for s in frozen}).transpose(0, 1)
+            if again.requires_grad:
+                step.backward((again * row_grads[begin : begin + size]).sum())
+            begin += size
+        return self._metrics(loss.detach(), hits, total)
+
+    def _metrics(self, loss: Tensor, hits: Tensor, pairs: int) -> dict[str, Tensor]:
+        return {"loss": loss / pairs, "batch_accuracy": hits / pairs, **self.learned()}
+
+    @torch.no_grad()
+    def measure(self, encoders: Encoders, batches: Sequence[Batch], step: Step) -> dict[str, dict[str, float]]:
+        """Loss over all held-out pairs at once, and recall@1 both ways among them."""
+        a, b = torch.cat([self.embed(encoders, batch) for batch in batches], 1)
+        loss, _ = self.pairwise(a, b)
+        names = [encoders[side].modality for side in SIDES]
+        value, chance = float(loss) / len(a), self.guess(len(a))
+        return {"loss": {"value": value} | ({} if math.isnan(chance) else {"chance": chance})} | recall(
+            a, b, names[0], names[1]
+        )
+
+
+def _frozen(encoder: torch.nn.Module) -> bool:
+    """Whether embedding again would give the same rows and no gradient: nothing to train, no dropout to draw."""
+    return not encoder.training and not any(p.requires_grad for p in encoder.parameters())
+
+
+def first(similarity: Tensor) -> Tensor:
+    """(N, N) -> how often the right pair had the highest similarity, both ways, halved."""
+    right = torch.arange(len(similarity), device=similarity.device)
+    return (((similarity.argmax(0) == right).sum() + (similarity.argmax(1) == right).sum()) / 2).detach()
+
+
+def recall(a: Tensor, b: Tensor, name_a: str, name_b: str, k: int = 1) -> dict[str, dict[str, float]]:
+    """recall@k both ways for (N, E) unit rows whose right partner has the same number; chance is k/N.
+
+    A tie does not count as found: a collapsed encoder, to which all pairs look alike, scores 0; so does one that
+    gives NaN.
+    """
+    with torch.autocast(a.device.type, enabled=False):  # rounding would make ties
+        similarity = a @ b.T
+    right = similarity.diagonal()
+    ahead_b = (~(similarity < right[:, None])).sum(1) - 1
+    ahead_a = (~(similarity < right[None])).sum(0) - 1
+    found: dict[str, Any] = {f"{name_a}_to_{name_b}_recall@{k}": ahead_b, f"{name_b}_to_{name_a}_recall@{k}": ahead_a}
+    return {name: {"value": float((ahead < k).float().mean()), "chance": k / len(a)} for name, ahead in found.items()}

@@ -1,0 +1,133 @@
+"""Losses of all pairs: any number of real processes and any chunking give the loss and gradients of one big matrix."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+
+from modalities.contrastive import Contrastive, info_nce
+from modalities.encoder import Encoder
+from modalities.layout import Layout
+from modalities.objective import Step
+from modalities.siglip import SigLIP, sigmoid_loss
+from pretrain.module import TrainerStep
+
+PAIRS, WIDTH, DIM = 12, 6, 8
+KINDS = {"info_nce": Contrastive, "siglip": SigLIP}
+
+
+class Dense(Encoder):
+    """An encoder of plain vectors."""
+
+    modality = "vector"
+
+    def __init__(self):
+        super().__init__(WIDTH)
+        self.layer = nn.Linear(WIDTH, WIDTH)
+        self.calls = 0
+
+    def forward(self, inputs):
+        self.calls += 1
+        return self.layer(inputs).tanh(), Layout([1] * len(inputs))
+
+
+def build(kind):
+    torch.manual_seed(0)
+    encoders, objective = {"a": Dense(), "b": Dense()}, KINDS[kind](DIM)
+    objective.connect(encoders)
+    with torch.no_grad():  # where every pair has a say
+        objective.logit_scale.fill_(1.0)
+        if kind == "siglip":
+            objective.logit_bias.fill_(-1.0)
+    generator = torch.Generator().manual_seed(1)
+    data = {side: torch.randn(PAIRS, WIDTH, generator=generator) for side in ("a", "b")}
+    return nn.ModuleDict(encoders), objective, data
+
+
+def step_of(kind, step, rank, world_size, micro):
+    encoders, objective, data = build(kind)
+    share = torch.arange(PAIRS).chunk(world_size)[rank]
+    batches = [{s: data[s][part] for s in data} | {"size": len(part)} for part in share.split(micro)]
+    metrics = objective.step(dict(encoders), batches, step, 0.7)
+    named = dict(nn.ModuleList([encoders, objective]).named_parameters())
+    return {n: float(v) for n, v in metrics.items()}, {n: p.grad for n, p in named.items()}
+
+
+def big_matrix(kind):
+    """Loss and gradients by one formula over all rows, without any of the machinery."""
+    encoders, objective, data = build(kind)
+    rows = [F.normalize(encoders[s].projections[str(DIM)](encoders[s].layer(data[s]).tanh()), dim=-1) for s in data]
+    scale = objective.logit_scale.exp()
+    loss = info_nce(*rows, scale)[0] if kind == "info_nce" else sigmoid_loss(*rows, scale, objective.logit_bias)[0]
+    (0.7 * loss / PAIRS).backward()
+    named = nn.ModuleList([encoders, objective]).named_parameters()
+    return float(loss.detach()) / PAIRS, {n: p.grad for n, p in named}
+
+
+def on_rank(rank, world_size, store, out, kind, micros):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
+    trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
+    module = SimpleNamespace(
+        trainer=trainer, manual_backward=lambda loss: loss.backward(), seed=0, device=torch.device("cpu")
+    )
+    found = {micro: step_of(kind, TrainerStep(module, 0, "t"), rank, world_size, micro) for micro in micros}
+    torch.save(found, f"{out}-{rank}")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_processes_and_chunks_equal_one_big_matrix(kind, world_size, tmp_path):
+    loss, whole = big_matrix(kind)
+    norm = torch.cat([g.flatten() for g in whole.values()]).norm()
+    assert norm > 1e-2
+    micros = (1, 2, 5, PAIRS)
+    if world_size == 1:
+        shares = [{micro: step_of(kind, Step(), 0, 1, micro) for micro in micros}]
+    else:
+        context = torch.multiprocessing.get_context("fork")
+        arguments = (world_size, tmp_path / "store", tmp_path / "out", kind, micros)
+        processes = [context.Process(target=on_rank, args=(rank, *arguments)) for rank in range(world_size)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+            assert process.exitcode == 0
+        shares = [torch.load(tmp_path / f"out-{rank}") for rank in range(world_size)]
+    for micro in micros:
+        for share in shares:
+            assert share[micro][0]["loss"] == pytest.approx(loss, rel=1e-5)
+        for name, expected in whole.items():
+            total = sum(share[micro][1][name] for share in shares)
+            assert (total - expected).norm() < 1e-5 * norm, (micro, name)
+        if world_size > 1:  # and no process computes it all
+            assert any((shares[0][micro][1][n] - g).norm() > 1e-2 * norm for n, g in whole.items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_locked_tower_is_embedded_once_and_gets_no_gradient(kind):
+    encoders, objective, data = build(kind)
+    _, expected = big_matrix(kind)
+    encoders["a"].requires_grad_(False).eval()
+    batches = [{s: data[s][part] for s in data} | {"size": 4} for part in torch.arange(PAIRS).split(4)]
+    objective.step(dict(encoders), batches, Step(), 0.7)
+    assert (encoders["a"].calls, encoders["b"].calls) == (3, 6)
+    assert all(p.grad is None for p in encoders["a"].parameters())
+    found = {f"0.b.{n}": p.grad for n, p in encoders["b"].named_parameters()}
+    found |= {f"1.{n}": p.grad for n, p in objective.named_parameters()}
+    for name, grad in found.items():
+        torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("micro", [4, PAIRS])
+def test_with_both_towers_locked_the_temperature_still_learns(micro):
+    encoders, objective, data = build("siglip")
+    encoders.requires_grad_(False).eval()
+    batches = [{s: data[s][part] for s in data} | {"size": micro} for part in torch.arange(PAIRS).split(micro)]
+    objective.step(dict(encoders), batches, Step(), 1.0)
+    assert float(objective.logit_scale.grad.abs()) > 0
+    assert float(objective.logit_bias.grad.abs()) > 0
