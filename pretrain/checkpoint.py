@@ -1,6 +1,6 @@
 """Checkpoints: published whole or not there. Plain tensors and JSON, a manifest of sizes and SHA-256, one rename.
 
-step-00000100/  model.safetensors  optimizer.safetensors  state.json  manifest.json
+step-00000100/  model.safetensors  optimizer.safetensors  [ema.safetensors]  state.json  manifest.json
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor
 from data.errors import InputError
 
 MANIFEST = "manifest.json"
+EMA = "ema.safetensors"
 POINTER = "last"
 _NAME = re.compile(r"step-(\d{8,})")
 
@@ -39,11 +40,13 @@ class Content:
         model: parameter or buffer name -> tensor.
         optimizer: ``PARAMETER/STATE`` -> tensor.
         state: JSON values: ``step``, ``positions`` (task -> samples consumed), digests of data and tokenizers, ...
+        ema: parameter name -> its moving average, float32; empty where none is kept.
     """
 
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
+    ema: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def step(self) -> int:
@@ -72,6 +75,8 @@ def publish(root: Path, content: Content) -> Path:
     partial.mkdir()
     save_file(_plain(content.model), partial / "model.safetensors")
     save_file(_plain(content.optimizer), partial / "optimizer.safetensors")
+    if content.ema:
+        save_file(_plain(content.ema), partial / EMA)
     (partial / "state.json").write_text(json.dumps(content.state, indent=1, sort_keys=True))
     files = sorted(partial.iterdir())
     manifest = {
@@ -175,7 +180,8 @@ def read(path: Path) -> Content:
     verify(path)
     try:
         state = json.loads((path / "state.json").read_text())
-        return Content(load_file(path / "model.safetensors"), load_file(path / "optimizer.safetensors"), state)
+        ema = load_file(path / EMA) if (path / EMA).exists() else {}
+        return Content(load_file(path / "model.safetensors"), load_file(path / "optimizer.safetensors"), state, ema)
     except (OSError, ValueError, SafetensorError) as error:
         raise Damaged(f"unreadable although its digests are right: {error}") from None
 
@@ -212,9 +218,9 @@ def find(place: str | Path) -> Content:
 
 
 def digest(content: Content) -> str:
-    """SHA-256 of the logical content: weights, optimizer state, positions and schedule; not of how it is stored."""
+    """SHA-256 of the logical content: weights, their average, optimizer state, positions, schedule; not of its form."""
     total = hashlib.sha256()
-    for kind, tensors in (("model", content.model), ("optimizer", content.optimizer)):
+    for kind, tensors in (("model", content.model), ("optimizer", content.optimizer), ("ema", content.ema)):
         for name in sorted(tensors):
             tensor = tensors[name].detach().cpu().contiguous()
             total.update(f"{kind}/{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -28,8 +28,10 @@ _FREE = {
     "data",
     "encoders",
     "evaluators",
+    "alarms",
     "optimizer",
     "schedule",
+    "weight",
     "logger",
     "prepare",
     "objective",
@@ -109,6 +111,8 @@ def _check_values(node: Mapping[Any, Any], schema: type, where: str) -> None:
             raise InputError(f"{place}={value} is too small; it must be at least {entry.metadata['least']}")
         if "above" in entry.metadata and value is not None and not value > entry.metadata["above"]:
             raise InputError(f"{place}={value} must be above {entry.metadata['above']}, or null")
+        if "check" in entry.metadata:
+            entry.metadata["check"](value, place)
         if "choices" in entry.metadata and value not in entry.metadata["choices"]:
             raise InputError(f"{place} '{value}' is not there; {choices(value, entry.metadata['choices'])}")
         hint = hints[entry.name]

@@ -16,6 +16,7 @@ from modalities.encoder import Encoder
 from modalities.objective import Objective
 from modalities.prepare import Prepare, Sides
 from pretrain.build import make
+from pretrain.optim.weights import Weight, task_weight
 
 log = logging.getLogger("pretrain")
 
@@ -29,14 +30,14 @@ class Task:
         objective: features -> loss.
         sides: side of the objective -> name of an encoder.
         prepare: sample -> tensors.
-        weight: factor of its loss.
+        weight: step -> factor of its loss.
     """
 
     name: str
     objective: Objective
     sides: dict[str, str]
     prepare: Any
-    weight: float
+    weight: Weight
 
 
 class Model(nn.Module):
@@ -113,7 +114,7 @@ def _task(
     for encoder in sorted(set(sides.values())):
         torch.manual_seed(derive(seed, "projection", encoder))
         objective.connect({side: encoders[encoder] for side, other in sides.items() if other == encoder})
-    return Task(name, objective, sides, prepare, spec["weight"])
+    return Task(name, objective, sides, prepare, task_weight(spec["weight"], f"{where}.weight"))
 
 
 def check_sides(

@@ -14,6 +14,9 @@ from data.loading.loader import StepBatch
 from data.seeds import derive
 from modalities.objective import Step
 from pretrain.model import Model
+from pretrain.optim.ema import Ema
+from pretrain.optim.groups import locked
+from pretrain.optim.state import settle
 from pretrain.start import Start
 
 
@@ -63,10 +66,12 @@ class Pretraining(pl.LightningModule):
         schedule: step -> factor of the learning rate.
         seed: of the run.
         gradient_clip_norm: largest global norm of the gradient, None for no limit.
+        ema: moving average of the weights, None for none.
 
     Attributes:
         start: where this process began.
         steps_done: optimizer updates so far, over all processes that worked on the run.
+        weights: factor of each task's loss in the last step.
         last: metrics of the last step, task -> name -> scalar tensor, and ``gradient_norm`` and ``lr`` under "".
         held_out: metrics measured after the last step, empty where none was due.
         seconds: how long the last step took to compute.
@@ -79,6 +84,7 @@ class Pretraining(pl.LightningModule):
         schedule: Any,
         seed: int,
         gradient_clip_norm: float | None,
+        ema: Ema | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -87,7 +93,11 @@ class Pretraining(pl.LightningModule):
         self.schedule = schedule
         self.seed = seed
         self.gradient_clip_norm = gradient_clip_norm
+        self.ema = ema
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.lr = optimizer.defaults.get("lr", self.base_lrs[0])
+        self.locked = locked(model)
+        self.weights: dict[str, float] = {}
         self.start = Start(0, {})
         self.steps_done = 0
         self.last: dict[str, dict[str, Tensor]] = {}
@@ -103,14 +113,24 @@ class Pretraining(pl.LightningModule):
         batch.tasks = super().transfer_batch_to_device(batch.tasks, device, dataloader_idx)
         return batch
 
+    def on_train_start(self) -> None:
+        """The model is where it will be computed; so must the optimizer's counters be."""
+        settle(self.optimizer)
+
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
         """Forward and backward of every task, then one update."""
         began = time.perf_counter()
         self.last, self.held_out = {}, {}
+        for part in self.locked:  # what is not trained is not disturbed either: no dropout
+            if part.training:
+                part.eval()
         for name, task in self.model.tasks.items():
             step = TrainerStep(self, batch.step, name)
             encoders = self.model.sides(task.sides)
-            self.last[name] = task.objective.step(encoders, batch.tasks[name], step, task.weight)
+            self.weights[name] = task.weight(batch.step)
+            self.last[name] = task.objective.step(encoders, batch.tasks[name], step, self.weights[name])
+            if not task.weight.constant:
+                self.last[name]["weight"] = torch.tensor(self.weights[name])
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         self._sum_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip_norm or float("inf"))
@@ -122,7 +142,9 @@ class Pretraining(pl.LightningModule):
         optimizer.step()
         optimizer.zero_grad()
         self.steps_done = batch.step + 1
-        self.last[""] = {"gradient_norm": norm.detach(), "lr": torch.tensor(self.base_lrs[0] * factor)}
+        if self.ema is not None:
+            self.ema.update(self.steps_done)
+        self.last[""] = {"gradient_norm": norm.detach(), "lr": torch.tensor(self.lr * factor)}
         self.seconds = time.perf_counter() - began
 
     def _sum_gradients(self, parameters: list[nn.Parameter]) -> None:

@@ -23,6 +23,7 @@ log = logging.getLogger("pretrain")
 METRICS = "metrics.jsonl"
 SPEED = "speed.jsonl"
 QUARANTINE = "quarantine.jsonl"
+EVENTS = "events.jsonl"
 CONFIG = "config.yaml"
 RESULTS = "results.json"
 LEDGER = "ledger"
@@ -96,7 +97,7 @@ class RunDirectory:
         """Drops rows of steps after ``step`` and a last line that was cut short."""
         while self._files:
             self._files.popitem()[1].close()
-        for path in [self.path / METRICS, self.path / SPEED, *self.quarantines(), *self.ledgers()]:
+        for path in [*(self.path / name for name in (METRICS, SPEED, EVENTS)), *self.quarantines(), *self.ledgers()]:
             if not path.exists():
                 continue
             kept = [line for line, row in _lines(path) if row["step"] <= step]

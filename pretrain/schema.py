@@ -7,6 +7,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from pretrain.optim.weights import check_weight
+
 
 def at_least(least: float, default: Any = MISSING) -> Any:
     """A number that may not be smaller; it must be given where there is no default."""
@@ -32,8 +34,8 @@ class TaskConfig:
     """Global batch: samples of a step on all devices together."""
     micro_batch_size: int | None = at_least(1, None)
     """Most samples a device computes at once; null for its whole share. Changes memory, not results."""
-    weight: float = at_least(0)
-    """Factor of the task's loss."""
+    weight: Any = field(default=MISSING, metadata={"check": check_weight})
+    """Factor of the task's loss: a number, or ``{from: 0, to: 1, steps: 1000}``."""
     encoders: dict[str, str] = MISSING
     """Side of the objective -> name under ``encoders``."""
     prepare: Any = MISSING
@@ -103,6 +105,16 @@ class EvaluateConfig:
     every_n_steps: int = at_least(1)
     samples: int = at_least(1)
     batch_size: int = at_least(1)
+    ema: bool = MISSING
+    """Measure the averaged weights instead of the trained ones."""
+
+
+@dataclass
+class EmaConfig:
+    """A moving average of the weights; see :class:`pretrain.optim.ema.Ema`."""
+
+    decay: float | None = field(default=MISSING, metadata={"above": 0})
+    every_n_steps: int = at_least(1)
 
 
 @dataclass
@@ -136,6 +148,9 @@ class RunConfig:
     evaluators: dict[str, Any] = MISSING
     optimizer: Any = MISSING
     schedule: Any = MISSING
+    ema: EmaConfig = MISSING
+    alarms: dict[str, Any] = MISSING
+    """Name -> ``_target_`` node of a callback that watches the run's metrics."""
     gradient_clip_norm: float | None = field(default=MISSING, metadata={"above": 0})
     trainer: TrainerConfig = MISSING
     order: OrderConfig = MISSING

@@ -14,6 +14,7 @@ from data.errors import InputError
 from data.stream import Stream
 from pretrain import checkpoint, listings, resume
 from pretrain.model import Model, tokenizers
+from pretrain.optim.ema import Ema
 from pretrain.optim.state import restore_optimizer
 from pretrain.run import METRICS, RunDirectory
 
@@ -42,6 +43,7 @@ def begin(
     streams: Mapping[str, Stream],
     model: Model,
     optimizer: torch.optim.Optimizer,
+    ema: Ema | None = None,
 ) -> Start:
     """Puts model and optimizer where the run goes on, and its files with them. Rank 0 does it for all.
 
@@ -52,6 +54,7 @@ def begin(
         streams: task -> its stream; goes on from what the checkpoint says it was made of.
         model: as initialised; changed in place.
         optimizer: of the model; changed in place.
+        ema: average of the model's weights, if one is kept; begins as the model where no average is saved.
 
     Raises:
         InputError: see :func:`find_start`, :func:`restore` and :func:`initialise_from`.
@@ -65,6 +68,8 @@ def begin(
         start.positions |= {task: p for task, p in found.state["positions"].items() if task in start.positions}
     elif config["init_from"] is not None:
         initialise_from(config["init_from"], model, facts["tokenizers"], config["allow_changes"])
+    if ema is not None:
+        ema.begin(found.ema if found is not None else None)
     directory.rewind(start.step)
     past = found.state.get("segments", {}) if found is not None else {}
     for task, stream in streams.items():

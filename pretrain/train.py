@@ -27,6 +27,7 @@ from pretrain.feed import Feed, check_waits, open_streams
 from pretrain.host import cores
 from pretrain.model import Model, build_model
 from pretrain.module import Pretraining
+from pretrain.optim.ema import Ema
 from pretrain.ranks import Process, this_process
 from pretrain.run import RunDirectory, open_log
 from pretrain.start import facts_of
@@ -64,10 +65,15 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     store = open_store(config)
     streams = open_streams(config, model, store)
     evaluators = build_evaluators(config, model, store)
-    optimizer = make(config["optimizer"], "optimizer", roots, parameters=list(model.named_parameters()))
-    schedule = make(config["schedule"], "schedule", roots, max_steps=config["max_steps"])
+    device = accelerator_of(options["accelerator"])
+    named = list(model.named_parameters())
+    optimizer = make(config["optimizer"], "optimizer", roots, parameters=named, device=device)
+    samples = sum(spec["batch_size"] for spec in config["tasks"].values())
+    timing = {"max_steps": config["max_steps"], "samples_a_step": samples}
+    schedule = make(config["schedule"], "schedule", roots, **timing)
     facts = facts_of(config, model, streams)
-    module = Pretraining(model, optimizer, schedule, config["seed"], config["gradient_clip_norm"])
+    ema = ema_of(config, model)
+    module = Pretraining(model, optimizer, schedule, config["seed"], config["gradient_clip_norm"], ema)
     beginning = Beginning(config, overrides, directory, facts, streams)
     callbacks = [beginning, *edge_of_a_step(config, directory, evaluators, facts, streams)]
     trainer = build_trainer(config, process, directory, callbacks)
@@ -83,6 +89,19 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
         report(directory, module.start.step, config["max_steps"])
 
 
+def ema_of(config: Mapping[str, Any], model: Model) -> Ema | None:
+    """The average of the weights, where the config asks for one.
+
+    Raises:
+        InputError: it is to be measured, but not made.
+    """
+    if config["ema"]["decay"] is None:
+        if config["evaluate"]["ema"]:
+            raise InputError("evaluate.ema=true needs averaged weights; give ema.decay=0.999 or so")
+        return None
+    return Ema(model, **config["ema"])
+
+
 def edge_of_a_step(
     config: Mapping[str, Any],
     directory: RunDirectory,
@@ -90,14 +109,17 @@ def edge_of_a_step(
     facts: Mapping[str, Any],
     streams: Mapping[str, Stream],
 ) -> list[pl.Callback]:
-    """What happens after each step, in this order: measure, write down, show, save, stop."""
+    """What happens after each step, in this order: measure, write down, watch, show, save, stop."""
     max_steps = config["max_steps"]
     sizes = {name: spec["batch_size"] for name, spec in config["tasks"].items()}
     metrics = Metrics(directory, config["log_every_n_steps"], config["ledger"], streams, sizes)
+    roots, given = tuple(config["trusted_roots"]), {"directory": directory, "metrics": metrics}
+    alarms = [make(node, f"alarms.{name}", roots, **given) for name, node in config["alarms"].items()]
     saving = Checkpointing(directory, **config["checkpoint"], max_steps=max_steps, batch_sizes=sizes, facts=facts)
     return [
-        Evaluation(directory, evaluators, config["evaluate"]["every_n_steps"], max_steps),
+        Evaluation(directory, evaluators, config["evaluate"]["every_n_steps"], max_steps, config["evaluate"]["ema"]),
         metrics,
+        *alarms,
         Quarantine(directory, **config["quarantine"], batch_sizes=sizes),
         ProgressReport(metrics, max_steps),
         saving,

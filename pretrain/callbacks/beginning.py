@@ -55,7 +55,8 @@ class Beginning(pl.Callback):
         pl_module.steps_done = pl_module.start.step
 
     def _begin(self, module: Pretraining) -> None:
-        module.start = begin(self.config, self.directory, self.facts, self.streams, module.model, module.optimizer)
+        parts = (module.model, module.optimizer, module.ema)
+        module.start = begin(self.config, self.directory, self.facts, self.streams, *parts)
         sizes = {name: spec["batch_size"] for name, spec in self.config["tasks"].items()}
         where = {"step": module.start.step, "positions": module.start.positions, "batch_sizes": sizes}
         where |= {"segments": module.start.segments, "data": self.facts["data"]}
@@ -63,13 +64,16 @@ class Beginning(pl.Callback):
 
     def _share(self, module: Pretraining, error: InputError | None) -> InputError | None:
         tensors = optimizer_tensors(module.optimizer, module.model)
-        message: list[Any] = [str(error) if error else "", module.start, dict(module.model.state_dict()), tensors]
+        weights, averages = dict(module.model.state_dict()), module.ema.tensors if module.ema is not None else {}
+        message: list[Any] = [str(error) if error else "", module.start, weights, tensors, averages]
         dist.broadcast_object_list(message)
-        text, module.start, weights, tensors = message
+        text, module.start, weights, tensors, averages = message
         if text:
             return InputError(text)
         for task, stream in self.streams.items():
             stream.adopt(module.start.segments[task], module.start.positions[task])
         module.model.load_state_dict(weights)
         restore_optimizer(module.optimizer, module.model, tensors)
+        if module.ema is not None:
+            module.ema.begin(averages)
         return None

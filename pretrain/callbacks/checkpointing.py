@@ -76,6 +76,6 @@ class Checkpointing(pl.Callback):
             "schedule": {"name": type(module.schedule).__name__, **vars(module.schedule)},
             **self.facts,
         }
-        return checkpoint.Content(
-            dict(module.model.state_dict()), optimizer_tensors(module.optimizer, module.model), state
-        )
+        tensors = optimizer_tensors(module.optimizer, module.model)
+        ema = module.ema.tensors if module.ema is not None else {}
+        return checkpoint.Content(dict(module.model.state_dict()), tensors, state, dict(ema))

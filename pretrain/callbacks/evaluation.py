@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -24,12 +25,18 @@ class Evaluation(pl.Callback):
         evaluators: each gives metrics with value and chance.
         every_n_steps: how often.
         max_steps: where the run ends; there it is always measured.
+        ema: measure the averaged weights instead of the trained ones.
     """
 
     def __init__(
-        self, directory: RunDirectory, evaluators: list[Callable[[Model], Scores]], every_n_steps: int, max_steps: int
+        self,
+        directory: RunDirectory,
+        evaluators: list[Callable[[Model], Scores]],
+        every_n_steps: int,
+        max_steps: int,
+        ema: bool = False,
     ) -> None:
-        self.directory, self.evaluators = directory, evaluators
+        self.directory, self.evaluators, self.ema = directory, evaluators, ema
         self.every_n_steps, self.max_steps = every_n_steps, max_steps
 
     def on_train_batch_end(
@@ -39,7 +46,9 @@ class Evaluation(pl.Callback):
         assert isinstance(pl_module, Pretraining)
         step = pl_module.steps_done
         if self.evaluators and (step % self.every_n_steps == 0 or step == self.max_steps):
-            scores = measure(pl_module.model, self.evaluators)
+            average = pl_module.ema if self.ema else None
+            with average.swapped() if average is not None else nullcontext():
+                scores = measure(pl_module.model, self.evaluators)
             pl_module.held_out = {f"heldout/{name}": score["value"] for name, score in scores.items()}
             if trainer.is_global_zero:
                 self._report(step)

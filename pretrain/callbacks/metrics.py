@@ -77,8 +77,7 @@ class Metrics(pl.Callback):
 
 def flat_row(module: Pretraining) -> dict[str, float]:
     """The module's last metrics as plain numbers; the one place where the host waits for the device."""
-    weights = {name: task.weight for name, task in module.model.tasks.items()}
-    row = {"loss": sum(weights[t] * float(m["loss"]) for t, m in module.last.items() if t)}
+    row = {"loss": sum(module.weights[t] * float(m["loss"]) for t, m in module.last.items() if t)}
     for task, metrics in module.last.items():
         row |= {f"{task}/{name}" if task else name: float(value) for name, value in metrics.items()}
     return row

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from data.errors import InputError
 
+# What each of torch's optimizers keeps a parameter; an optimizer that finds something else fails in its first step.
+_ADAM, _MUON = frozenset({"step", "exp_avg", "exp_avg_sq"}), frozenset({"momentum_buffer"})
+
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """The state of ``optimizer`` by parameter name, ``NAME/exp_avg`` and so on.
@@ -31,16 +34,53 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Puts back what :func:`optimizer_tensors` gave.
+    """Puts back what :func:`optimizer_tensors` gave, for the parameters that are trained.
 
     Raises:
-        InputError: the state belongs to a parameter that the model lacks.
+        InputError: the state belongs to a parameter that the model lacks, or to an optimizer of another kind.
     """
     parameters = dict(model.named_parameters())
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    restored: dict[str, set[str]] = {}
     for full, tensor in tensors.items():
         name, _, key = full.rpartition("/")
         if name not in parameters:
             raise InputError(f"the checkpoint has optimizer state for '{name}', which this model lacks")
-        # Step counters stay on the host, as torch keeps them unless the optimizer is fused.
+        if id(parameters[name]) not in trained:
+            continue  # frozen since
+        # Step counters stay on the host, as torch keeps them unless the optimizer is fused; see settle().
         device = parameters[name].device if tensor.ndim else tensor.device
         optimizer.state[parameters[name]][key] = tensor.to(device, copy=True)
+        restored.setdefault(name, set()).add(key)
+    for name, keys in restored.items():
+        wanted = _wanted(optimizer, parameters[name])
+        if wanted is not None and keys != wanted:
+            raise InputError(
+                f"the checkpoint's optimizer state of '{name}' is {', '.join(sorted(keys))}, this optimizer's "
+                f"{', '.join(sorted(wanted))}: another optimizer, or another division of the parameters; begin a new "
+                "run with init_from to keep the weights"
+            )
+
+
+def settle(optimizer: torch.optim.Optimizer) -> None:
+    """Brings step counters to where the optimizer wants them: beside the parameter if it is fused, else on the host.
+
+    Lightning moves the model and the rest of the state to the device, but never counters.
+    """
+    for group in optimizer.param_groups:
+        if group.get("fused") or group.get("capturable"):
+            for p in group["params"]:
+                state = optimizer.state.get(p, {})
+                if isinstance(state.get("step"), Tensor):
+                    state["step"] = state["step"].to(p.device)
+
+
+def _wanted(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> frozenset[str] | None:
+    """What ``optimizer`` keeps of ``parameter``; None if that is not known here."""
+    for part in getattr(optimizer, "parts", [optimizer]):
+        if any(parameter is p for group in part.param_groups for p in group["params"]):
+            if isinstance(part, torch.optim.Muon):
+                return _MUON
+            plain = type(part) in (torch.optim.Adam, torch.optim.AdamW) and not part.defaults.get("amsgrad")
+            return _ADAM if plain else None
+    return None

@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from pretrain.optim.adamw import adamw
+from pretrain.optim.state import settle
+from tests.pretrain.optim.test_groups import Two
+
+
+def stepped(optimizer, model):
+    for step in range(4):
+        generator = torch.Generator().manual_seed(step)
+        for p in model.parameters():
+            p.grad = torch.randn(p.shape, generator=generator)
+        optimizer.step()
+    return [p.detach() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("fused", [None, True, False])
+def test_every_implementation_is_torchs_plain_loop(fused):
+    model, twin = Two(), Two()
+    found = stepped(adamw(model.named_parameters(), 0.01, weight_decay=0.1, fused=fused), model)
+    groups = [{"params": [p], "weight_decay": 0.1 if p.ndim > 1 else 0} for p in twin.parameters()]
+    plain = torch.optim.AdamW(groups, lr=0.01, foreach=False, fused=False)
+    for a, b in zip(found, stepped(plain, twin), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("device", "how"), [("cpu", (False, False)), ("cuda", (True, False)), ("mps", (False, True))])
+def test_the_device_decides(device, how):
+    group = adamw(Two().named_parameters(), 0.01, device=device).param_groups[0]
+    assert (group["fused"], group["foreach"]) == how
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_counters_follow_a_fused_optimizer_to_the_device():
+    model = Two()
+    optimizer = adamw(model.named_parameters(), 0.01, device="cuda")
+    stepped(optimizer, model)
+    model.cuda()
+    for state in optimizer.state.values():
+        state.update({k: v.cuda() for k, v in state.items() if k != "step"})
+    settle(optimizer)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert all(float(s["step"]) == 5 and s["step"].is_cuda for s in optimizer.state.values())

@@ -1,0 +1,96 @@
+import pytest
+import torch
+from torch import nn
+
+from data.errors import InputError
+from modalities.text.encoder import TextEncoder
+from pretrain.optim.adamw import adamw
+from pretrain.optim.groups import layer_factors, locked, trained
+
+
+class Two(nn.Module):
+    """Two encoders of three layers and a head, named as a model's."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoders = nn.ModuleDict({name: TextEncoder(20, 8, 3, 2) for name in ("text", "image")})
+        for encoder in self.encoders.values():
+            encoder.add_projection(4)
+        self.objectives = nn.ModuleDict({"clip": nn.Linear(4, 4)})
+
+
+@pytest.fixture
+def model():
+    return Two()
+
+
+def rates(optimizer, model):
+    """Parameter name -> (learning rate, weight decay)."""
+    names = {id(p): n for n, p in model.named_parameters()}
+    return {
+        names[id(p)]: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]
+    }
+
+
+def test_matrices_decay_and_vectors_do_not(model):
+    found = rates(adamw(model.named_parameters(), 0.1, weight_decay=0.5), model)
+    assert found.keys() == dict(model.named_parameters()).keys()
+    for name, p in model.named_parameters():
+        assert found[name] == (0.1, 0.5 if p.ndim >= 2 else 0.0)
+    found = rates(adamw(model.named_parameters(), 0.1, weight_decay=0.5, decay_embeddings=False), model)
+    changed = {n for n, p in model.named_parameters() if found[n][1] != (0.5 if p.ndim >= 2 else 0.0)}
+    assert changed == {f"encoders.{e}.token_embedding.weight" for e in ("text", "image")}
+
+
+def test_rates_fall_from_layer_to_layer(model):
+    found = rates(adamw(model.named_parameters(), 1.0, layer_decay=0.5), model)
+    for name, (lr, _) in found.items():
+        if "token_embedding" in name:
+            expected = 0.5**4
+        elif ".blocks." in name:
+            expected = 0.5 ** (3 - int(name.split(".blocks.")[1].split(".")[0]))
+        else:
+            expected = 1.0  # the last norm, projections, heads
+        assert lr == pytest.approx(expected), name
+
+
+def test_layers_of_other_libraries_count_too():
+    names = ["embeddings.word_embeddings.weight", "encoder.layer.0.w", "encoder.layer.1.w", "pooler.w"]
+    pairs = [(f"encoders.x.{n}", nn.Parameter(torch.zeros(2, 2))) for n in names]
+    assert list(layer_factors(pairs, 0.5).values()) == [0.125, 0.25, 0.5, 1.0]
+    # A small numbered stack below the large one is not the one that counts.
+    pairs.insert(1, ("encoders.x.frontend.layers.0.w", nn.Parameter(torch.zeros(1))))
+    assert layer_factors(pairs, 0.5)["encoders.x.frontend.layers.0.w"] == 0.125
+
+
+def test_rates_of_single_encoders_and_the_longest_place_counts(model):
+    factors = {"text": 0.1, "text.projections": 2, "objectives.clip": 0.5}
+    found = rates(adamw(model.named_parameters(), 1.0, lr_factors=factors), model)
+    for name, (lr, _) in found.items():
+        expected = 2 if "text.projections" in name else 0.1 if "s.text" in name else 0.5 if "clip" in name else 1
+        assert lr == pytest.approx(expected), name
+
+
+def test_zero_freezes(model):
+    optimizer = adamw(model.named_parameters(), 1.0, lr_factors={"image": 0, "image.projections": 1})
+    frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {n for n, _ in model.named_parameters() if "s.image" in n and "projections" not in n}
+    assert rates(optimizer, model).keys() == dict(model.named_parameters()).keys() - frozen
+    parts = {id(m) for m in locked(model)}
+    image = model.encoders["image"]
+    assert parts == {id(image.token_embedding), id(image.trunk)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr_factors": {"imag": 0}}, r"lr_factors names 'imag', which has no parameter; did you mean 'image'\?"),
+        ({"lr_factors": {"image": -1}}, "lr_factors.image=-1 is no number of 0 or more"),
+        ({"lr_factors": {"text": 0, "image": 0, "objectives.clip": 0}}, "freezes every parameter"),
+        ({"layer_decay": 0}, "layer_decay=0 is not above 0"),
+    ],
+)
+def test_wrong_settings_are_named(model, settings, message):
+    with pytest.raises(InputError, match=message):
+        trained(model.named_parameters(), **settings)
