@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from data.errors import InputError, choices
 from modalities.block import Angles, Block
+from modalities.grouped import by_length
 from modalities.initialisation import initialise, spreads
 from modalities.layout import Layout
 from modalities.norms import norm_of
@@ -178,6 +179,10 @@ class Transformer(nn.Module):
             x = self.input_norm(x)
         if self.input_dropout:
             x = F.dropout(x, self.input_dropout, self.training)
+        grouped = by_length(layout) if x.device.type == "cpu" else None
+        if grouped is not None:
+            layout, rows, places = grouped
+            x = x[rows]
         wide, near = self._views(layout, x.device)
         dropped = self._dropped()
         for number, block in enumerate(self.blocks):
@@ -188,7 +193,8 @@ class Transformer(nn.Module):
                 x = checkpoint(block, x, reach, angles, use_reentrant=False, preserve_rng_state=self._draws(block))
             else:
                 x = block(x, reach, angles)
-        return self.norm(x)
+        x = self.norm(x)
+        return x if grouped is None else x[places]
 
     def compile_blocks(self, **options: Any) -> None:
         """Compiles each block by itself; ``options`` are those of ``torch.compile``."""

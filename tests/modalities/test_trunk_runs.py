@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from modalities.grouped import by_length
 from modalities.layout import Layout
 from modalities.transformer import Transformer
 
@@ -85,3 +86,26 @@ def test_compiled_blocks_compute_the_same(options):
             torch.testing.assert_close(found, right, rtol=1e-9, atol=1e-10)
     made = torch._dynamo.utils.counters["stats"]["unique_graphs"] - before
     assert 0 < made <= 4 * 2 * 2  # not one a layout: before and after attention, two blocks, fixed and varying rows
+
+
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"window": 2, "global_every": 2}, {"norm": "post"}])
+def test_many_sequences_of_few_lengths_are_as_one_by_one_with_gradients(options):
+    lengths = [3, 7, 3, 7, 1, 3, 3, 7, 5, 3]
+    arranged, rows, places = by_length(Layout(lengths))
+    assert arranged.lengths == sorted(lengths)
+    assert torch.equal(rows[places], torch.arange(sum(lengths)))
+    model, x = trunk(**options), torch.randn(sum(lengths), 16, dtype=torch.float64)
+    results = []
+    for runs in ([x], x.split(lengths)):
+        leaves = [part.clone().requires_grad_() for part in runs]
+        model.zero_grad()
+        out = torch.cat([model(leaf, Layout(lengths if len(runs) == 1 else [len(leaf)])) for leaf in leaves])
+        (out * torch.arange(out.numel()).view_as(out).sin()).sum().backward()
+        results.append([out, torch.cat([leaf.grad for leaf in leaves]), *(p.grad.clone() for p in model.parameters())])
+    for together, alone in zip(*results, strict=True):
+        torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("lengths", [[4, 4, 4], [1, 2, 3, 4], [5, 5, 9, 9], [8]])
+def test_sequences_stay_where_moving_them_saves_nothing(lengths):
+    assert by_length(Layout(lengths)) is None
