@@ -12,6 +12,7 @@ from modalities.activations import activation_of
 from modalities.attention import attend
 from modalities.norms import norm_of
 from modalities.reach import Reach
+from modalities.skip import skip
 
 Angles = tuple[Tensor, Tensor]
 
@@ -60,8 +61,10 @@ class Block(nn.Module):
         self.mlp_in = nn.Linear(width, times * hidden, bias=mlp_bias)
         self.mlp_out = nn.Linear(hidden, width, bias=mlp_bias)
 
-    def forward(self, x: Tensor, reach: Reach, angles: Angles | None) -> Tensor:
-        """(T, D) -> (T, D)."""
+    def forward(self, x: Tensor, reach: Reach, angles: Angles | None, skipped: bool = False) -> Tensor:
+        """(T, D) -> (T, D); ``skipped`` gives ``x`` back, see :func:`modalities.skip.skip`."""
+        if skipped:
+            return skip(x, self)
         if self.norm == "pre":
             x = x + self._drop(self._attend(self.attention_norm(x), reach, angles))
             return x + self._drop(self._mlp(self.mlp_norm(x)))

@@ -7,8 +7,8 @@ devices changes them (docs/architecture.md, invariant 3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, ParamSpec, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from modalities.prepare import Batch
 
 Encoders: TypeAlias = Mapping[str, Encoder]
 Sums: TypeAlias = dict[str, Tensor]
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 
 
 class Step:
@@ -38,9 +40,28 @@ class Step:
         """Adds the gradients of ``loss``, which is this process's part of a sum over all processes."""
         loss.backward()
 
+    def backward_alike(self, loss: Tensor) -> None:
+        """The same of a loss that every process computes alike and that counts once."""
+        self.backward(loss / self.world_size)
+
+    def run(self, function: Callable[Given, Found], *given: Given.args, **named: Given.kwargs) -> Found:
+        """What ``function`` returns, a forward pass of a part of the model.
+
+        Parameters that are divided between processes are whole only within: whatever computes with those of encoders
+        and objectives goes through here, and its backward pass comes before that of another one.
+        """
+        return function(*given, **named)
+
     def all_sum(self, x: Tensor) -> Tensor:
         """The sum of ``x`` over all processes, without gradient."""
         return x
+
+    def total(self, parts: Sequence[Sums]) -> Sums:
+        """The sums over all micro-batches of all processes, of those of this process's micro-batches in their order."""
+        sums: Sums = {}
+        for part in parts:
+            add(sums, part)
+        return {name: self.all_sum(value) for name, value in sums.items()}
 
     def all_gather(self, x: Tensor) -> Tensor:
         """(n, ...) -> (N, ...): the rows of all processes in rank order, without gradient; n is the same in all."""
@@ -101,26 +122,26 @@ class Objective(nn.Module):
         parts = (self, *encoders.values())  # an objective may have no parameters of its own
         device = next(p.device for part in parts for p in part.parameters())
         totals = self._totals(encoders, batches, step, device)
-        sums: Sums = {}
+        measured: list[Sums] = []
         for micro, batch in enumerate(batches):
             step.seed(micro)
-            loss, extra = self(encoders, batch, step, totals)
+            loss, extra = step.run(self, encoders, batch, step, totals)
             step.backward(loss * (weight / totals["count"].to(loss.dtype)))
-            add(sums, {"loss": loss.detach(), **extra})
-        sums = {name: step.all_sum(value) for name, value in sums.items()}
-        return self.summary({**sums, "count": totals["count"]})
+            measured.append({"loss": loss.detach(), **extra})
+        return self.summary({**step.total(measured), "count": totals["count"]})
 
     def _totals(self, encoders: Encoders, batches: Sequence[Batch], step: Step, device: torch.device) -> Sums:
         # Filled on the device: a tensor made of a host value would be copied there, and the host would wait.
         count = torch.full((), float(sum(map(self.count, batches))), dtype=torch.float64, device=device)
         totals: Sums = {"count": step.all_sum(count)}
         if len(batches) * step.world_size > 1:
-            found: Sums = {}
+            found: list[Sums] = []
             with torch.no_grad():
                 for micro, batch in enumerate(batches):
                     step.seed(micro)
-                    add(found, self.statistics(encoders, batch) or {})
-            totals |= {name: step.all_sum(value) for name, value in found.items()}
+                    own: Sums | None = step.run(self.statistics, encoders, batch)
+                    found.append(own or {})
+            totals |= step.total(found)
         return totals
 
     @torch.no_grad()

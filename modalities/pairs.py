@@ -79,13 +79,13 @@ class Pairs(Objective):
         for micro, batch in enumerate(batches):
             step.seed(micro)
             with torch.set_grad_enabled(alone):
-                parts.append(self.embed(encoders, batch))
+                parts.append(step.run(self.embed, encoders, batch))
         own = torch.cat(parts, 1)
         if alone:
             loss, hits = self.pairwise(own[0], own[1])
             if loss.requires_grad:
                 step.backward(loss * (weight / sizes[0]))
-            return self._metrics(loss.detach(), hits, sizes[0])
+            return self._metrics(loss.detach(), hits, own.detach())
 
         # Rows of other processes are constants here; their own processes differentiate by them.
         everyone = step.all_gather(own.transpose(0, 1)).detach().requires_grad_()
@@ -96,20 +96,22 @@ class Pairs(Objective):
         row_grads = found[0]
         for parameter, grad in zip(trained, found[1:], strict=True):
             if grad is not None:  # None: no part of the loss, but of the way to the rows
-                # Every process computes the same whole matrix, and gradients are summed over processes.
-                step.backward((parameter * (grad / step.world_size)).sum())
+                step.backward_alike((parameter * grad).sum())  # every process computes the same whole matrix
         frozen = [side for side in SIDES if _frozen(encoders[side])]
         begin = step.rank * sum(sizes)
         for micro, (batch, size, part) in enumerate(zip(batches, sizes, parts, strict=True)):
             step.seed(micro)
-            again = self.embed(encoders, batch, {s: part[SIDES.index(s)] for s in frozen}).transpose(0, 1)
+            known = {s: part[SIDES.index(s)] for s in frozen}
+            again = step.run(self.embed, encoders, batch, known).transpose(0, 1)
             if again.requires_grad:
                 step.backward((again * row_grads[begin : begin + size]).sum())
             begin += size
-        return self._metrics(loss.detach(), hits, total)
+        return self._metrics(loss.detach(), hits, everyone.detach().transpose(0, 1))
 
-    def _metrics(self, loss: Tensor, hits: Tensor, pairs: int) -> dict[str, Tensor]:
-        return {"loss": loss / pairs, "batch_accuracy": hits / pairs, **self.learned()}
+    def _metrics(self, loss: Tensor, hits: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        pairs = rows.shape[1]
+        ranks = {f"effective_rank_{side}": effective_rank(own) for side, own in zip(SIDES, rows, strict=True)}
+        return {"loss": loss / pairs, "batch_accuracy": hits / pairs, **ranks, **self.learned()}
 
     @torch.no_grad()
     def measure(self, encoders: Encoders, batches: Sequence[Batch], step: Step) -> dict[str, dict[str, float]]:
@@ -126,6 +128,18 @@ class Pairs(Objective):
 def _frozen(encoder: torch.nn.Module) -> bool:
     """Whether embedding again would give the same rows and no gradient: nothing to train, no dropout to draw."""
     return not encoder.training and not any(p.requires_grad for p in encoder.parameters())
+
+
+def effective_rank(rows: Tensor) -> Tensor:
+    """(N, E) unit rows -> how many dimensions they take up, from 1 (all alike) to min(N, E); () of their type.
+
+    The participation ratio of the squared singular values, (sum of s)^2 / sum of s^2: with unit rows the inverse of the
+    mean squared similarity. It is the order-2 kin of RankMe (Garrido et al. 2023, eq. 1), which takes the entropy and
+    needs the singular values themselves.
+    """
+    with torch.autocast(rows.device.type, enabled=False):
+        gram = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows  # the same singular values, squared
+        return len(rows) ** 2 / gram.square().sum()
 
 
 def first(similarity: Tensor) -> Tensor:

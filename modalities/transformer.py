@@ -19,7 +19,6 @@ from modalities.layout import Layout
 from modalities.norms import norm_of
 from modalities.reach import Reach
 from modalities.rotary import Rotary
-from modalities.skip import skip
 
 __all__ = ["Transformer", "initialise", "trunk_of"]
 
@@ -188,13 +187,17 @@ class Transformer(nn.Module):
         for number, block in enumerate(self.blocks):
             reach, angles = near if self.is_local(number) else wide
             if dropped[number]:
-                x = skip(x, block)
+                x = block(x, reach, angles, skipped=True)
             elif self.checkpoint_every and number % self.checkpoint_every == 0 and torch.is_grad_enabled():
                 x = checkpoint(block, x, reach, angles, use_reentrant=False, preserve_rng_state=self._draws(block))
             else:
                 x = block(x, reach, angles)
         x = self.norm(x)
         return x if grouped is None else x[places]
+
+    def checkpoint_blocks(self, blocks: str | int) -> None:
+        """Changes which blocks are computed again in the backward pass; see the setting of this name."""
+        self.checkpoint_every = _every(blocks)
 
     def compile_blocks(self, **options: Any) -> None:
         """Compiles each block by itself; ``options`` are those of ``torch.compile``."""

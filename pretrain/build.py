@@ -8,22 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 from data.errors import InputError, choices
+from pretrain.targets import check_arguments, locate
 
-ROOTS = (
-    "data",
-    "modalities",
-    "pretrain",
-    "torch.nn",
-    "torch.optim",
-    "torchvision",
-    "torchaudio",
-    "transformers",
-    "timm",
-)
+__all__ = ["locate", "make"]
 
 
 def make(node: Mapping[str, Any], where: str, roots: tuple[str, ...] = (), **extra: Any) -> Any:
@@ -32,7 +22,7 @@ def make(node: Mapping[str, Any], where: str, roots: tuple[str, ...] = (), **ext
     Args:
         node: a mapping with ``_target_``; its other keys are arguments.
         where: place in the config, for messages (``tasks.mlm.objective``).
-        roots: import roots that the user trusts beyond :data:`ROOTS` (config key ``trusted_roots``).
+        roots: import roots that the user trusts beyond :data:`pretrain.targets.ROOTS` (config key ``trusted_roots``).
         extra: further arguments, given only where the target takes them.
 
     Raises:
@@ -42,6 +32,7 @@ def make(node: Mapping[str, Any], where: str, roots: tuple[str, ...] = (), **ext
         raise InputError(f"{where} lacks _target_, the dotted name of what to build")
     target = locate(str(node["_target_"]), where, roots)
     arguments = {str(key): _value(value, f"{where}.{key}", roots) for key, value in node.items() if key != "_target_"}
+    check_arguments(target, arguments, where)
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
@@ -78,48 +69,3 @@ def _value(value: Any, where: str, roots: tuple[str, ...]) -> Any:
     if isinstance(value, list):
         return [_value(inner, f"{where}[{n}]", roots) for n, inner in enumerate(value)]
     return value
-
-
-def locate(name: str, where: str, roots: tuple[str, ...] = ()) -> Any:
-    """The class or function with the dotted ``name``.
-
-    Raises:
-        InputError: it lies outside the trusted roots (also by way of an alias), or does not exist.
-    """
-    trusted = ROOTS + tuple(roots)
-    if not _below(name, trusted):
-        raise InputError(
-            f"{where}._target_ '{name}' is not below a trusted root (trusted_roots adds more); "
-            f"choices: {', '.join(trusted)}"
-        )
-    parts = name.split(".")
-    if not all(part.isidentifier() and not part.startswith("_") for part in parts):
-        raise InputError(f"{where}._target_ '{name}' is no public dotted name")
-    for split in range(len(parts) - 1, 0, -1):
-        module_name = ".".join(parts[:split])
-        try:
-            found: Any = import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is not None and (module_name + ".").startswith(error.name + "."):
-                continue
-            raise InputError(
-                f"{where}._target_ '{name}' needs the package '{error.name}', which is not installed"
-            ) from None
-        for number, part in enumerate(parts[split:]):
-            if not hasattr(found, part):
-                public = [n for n in vars(found) if not n.startswith("_")]
-                place = ".".join(parts[: split + number])
-                raise InputError(f"{where}._target_: '{place}' has no '{part}'; {choices(part, public)}")
-            found = getattr(found, part)
-        break
-    else:
-        raise InputError(f"{where}._target_ '{name}': no module '{parts[0]}'")
-    home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
-    if not callable(found) or inspect.ismodule(found) or not _below(home, trusted):
-        what = home.strip(".") or type(found).__name__
-        raise InputError(f"{where}._target_ '{name}' is {what}, which is not to be built from a config")
-    return found
-
-
-def _below(name: str, roots: tuple[str, ...]) -> bool:
-    return any(name == root or name.startswith(root + ".") for root in roots)

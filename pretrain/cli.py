@@ -1,6 +1,6 @@
 """The command line. Imports no torch: help and wrong input answer at once.
 
-Exit codes: 0 done, 2 wrong input, 143 stopped by a signal and continuable, 1 anything else.
+Exit codes: 0 done, 2 wrong input, 143 (after Ctrl-C 130) stopped by a signal and continuable, 1 anything else.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from data.errors import InputError, RunError
 from pretrain import host
+from pretrain.redaction import install, redact
+from pretrain.signals import EXIT_INTERRUPTED, EXIT_STOPPED, SIGNALS, Stopped, exit_code
 
-EXIT_ERROR, EXIT_INPUT, EXIT_STOPPED = 1, 2, 143
+EXIT_ERROR, EXIT_INPUT = 1, 2
 
 USAGE = """\
 pretrain: self-supervised pretraining of text, image and audio models from tar shards
@@ -24,7 +27,7 @@ usage:
   pretrain -m KEY=A,B [...]           a run for each combination
   pretrain --cfg job [KEY=VALUE ...]  print the composed config and stop
   pretrain shards ...                 pack own data into shards, check shards, list what a run saw
-  pretrain checkpoints ...            list, verify and digest a run's checkpoints
+  pretrain checkpoints ...            list, verify, prune or doctor a run's checkpoints
 
 options:
   --config-dir DIR   own config groups and experiments, searched besides the packaged ones
@@ -44,36 +47,47 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     traceback = "--traceback" in arguments or bool(os.environ.get("PRETRAIN_TRACEBACK"))
     arguments = [a for a in arguments if a != "--traceback"]
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, _stop_early)
+    install()
+    verb = arguments[0] if arguments else ""
+    if verb in VERBS:
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, _stop_verb)
+    else:
+        SIGNALS.forget()
+        SIGNALS.listen()
     try:
-        verb = arguments[0] if arguments else ""
         return VERBS.get(verb, _train)(arguments[1:] if verb in VERBS else arguments)
     except InputError as error:
         if traceback:
             raise
-        print(f"pretrain: error: {error}", file=sys.stderr)
+        print(f"pretrain: error: {redact(str(error))}", file=sys.stderr)
         return EXIT_INPUT
     except RunError as error:
         if traceback:
             raise
-        print(f"pretrain: error: {error}", file=sys.stderr)
-        return EXIT_ERROR
+        print(f"pretrain: error: {redact(str(error))}", file=sys.stderr)
+        code = getattr(error, "code", None)  # of the rank that this one could not go on without
+        if code is None:
+            return EXIT_ERROR
+        sys.stderr.flush()
+        os._exit(code)  # what an ordinary end tears down waits for processes that are not there any more
+    except Stopped as stopped:
+        print(f"pretrain: {stopped}; the same command continues", file=sys.stderr)
+        return exit_code(stopped.number)
     except KeyboardInterrupt:
-        print("pretrain: stopped; the same command continues", file=sys.stderr)
-        return EXIT_STOPPED
+        print("pretrain: stopped", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output (head, less) has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
-def _stop_early(number: int, frame: FrameType | None) -> None:
-    # Before training starts there is nothing to save; from then on pretrain.callbacks.stop takes over.
+def _stop_verb(number: int, frame: FrameType | None) -> None:
     raise SystemExit(EXIT_STOPPED)
 
 
 def _train(arguments: list[str]) -> int:
-    from pretrain import config
+    from pretrain import config, launch
 
     if "--help" in arguments or "-h" in arguments:
         print(USAGE)
@@ -86,6 +100,7 @@ def _train(arguments: list[str]) -> int:
 
         print(f"pretrain {__version__}")
         return 0
+    given = list(arguments)
     config_dir = _option(arguments, "--config-dir")
     show = _option(arguments, "--cfg")
     sweep = [a for a in arguments if a in ("-m", "--multirun")]
@@ -109,16 +124,31 @@ def _train(arguments: list[str]) -> int:
 
         return multirun(overrides, config_dir)
     composed = config.load(overrides, config_dir)
+    SIGNALS.check()
+    if _is_finished(composed):
+        return 0
+    options = composed["trainer"]
+    if launch.needed(options["devices"]):
+        shape = options["devices"], options["num_nodes"], composed["interruption"]["silence_s"]
+        return launch.launch(given, *shape)
     host.tune()
-    from pretrain.callbacks.stop import Stopped
     from pretrain.train import train
 
-    try:
-        train(composed, overrides)
-    except Stopped as stopped:
-        print(f"pretrain: {stopped}; the same command continues", file=sys.stderr)
-        return EXIT_STOPPED
+    train(composed, overrides)
     return 0
+
+
+def _is_finished(composed: dict[str, Any]) -> bool:
+    """Whether there is nothing left to do, which takes no torch to find out."""
+    from pretrain import closing, launch
+    from pretrain.run import RunDirectory, open_log
+
+    step = closing.finished(composed)
+    if step is not None:
+        directory = RunDirectory(composed["run_dir"], rank=-1)
+        open_log(directory, console=launch.first())
+        closing.report(directory, step, composed["max_steps"])
+    return step is not None
 
 
 def _option(arguments: list[str], name: str) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from data.errors import InputError
+from pretrain.redaction import redact
 
 MODES = ("online", "offline")
 
@@ -16,9 +17,13 @@ MODES = ("online", "offline")
 def wandb_logger(directory: Path, project: str, mode: str) -> Logger:
     """Weights & Biases; the tracker's run id is kept in ``wandb_id``.
 
+    It gets metrics alone: neither the command line, nor code and its repository, nor what is printed.
+
     Raises:
         InputError: unknown ``mode``.
     """
+    import wandb
+
     if mode not in MODES:
         raise InputError(f"mode '{mode}' is unknown; choices: {', '.join(MODES)}")
     directory.mkdir(parents=True, exist_ok=True)
@@ -26,8 +31,22 @@ def wandb_logger(directory: Path, project: str, mode: str) -> Logger:
     if not kept.exists():
         kept.write_text(secrets.token_hex(4))
     run_id = kept.read_text().strip()
+    silent = wandb.Settings(
+        x_disable_meta=True,
+        disable_git=True,
+        disable_code=True,
+        disable_job_creation=True,
+        save_code=False,
+        console="off",
+    )
     return WandbLogger(
-        name=directory.name, save_dir=directory, project=project, id=run_id, resume="allow", offline=mode == "offline"
+        name=directory.name,
+        save_dir=directory,
+        project=redact(project),
+        id=run_id,
+        resume="allow",
+        offline=mode == "offline",
+        settings=silent,
     )
 
 

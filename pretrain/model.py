@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -19,6 +19,9 @@ from pretrain.build import make
 from pretrain.optim.weights import Weight, task_weight
 
 log = logging.getLogger("pretrain")
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -48,6 +51,17 @@ class Model(nn.Module):
         self.encoders = nn.ModuleDict(encoders)
         self.objectives = nn.ModuleDict({name: task.objective for name, task in tasks.items()})
         self.tasks = dict(tasks)
+
+    def run(self, function: Callable[Given, Found], *given: Given.args, **named: Given.kwargs) -> Found:
+        """What ``function`` returns: a forward pass of parts of the model, which are whole within.
+
+        Where processes hold parts of the parameters, those are gathered here; see :mod:`pretrain.sharding.shard`.
+        """
+        return self(lambda: function(*given, **named))
+
+    def forward(self, function: Callable[[], Found]) -> Found:
+        """See :meth:`run`."""
+        return function()
 
     def sides(self, sides: Mapping[str, str]) -> dict[str, Encoder]:
         """Side -> encoder, for a task or an evaluator."""

@@ -3,58 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from data.loading.loader import StepBatch
-from data.seeds import derive
-from modalities.objective import Step
+from pretrain.gradients import Gradients
 from pretrain.model import Model
 from pretrain.optim.ema import Ema
 from pretrain.optim.groups import locked
 from pretrain.optim.state import settle
+from pretrain.sharding.norms import clip
+from pretrain.sharding.shard import reshard
+from pretrain.soundness.guard import Guard
 from pretrain.start import Start
-
-
-class TrainerStep(Step):
-    """A step of a running trainer: collectives over its processes, seeds of its own."""
-
-    def __init__(self, module: Pretraining, number: int, task: str) -> None:
-        super().__init__(number)
-        self.module, self.task = module, task
-        self.rank, self.world_size = module.trainer.global_rank, module.trainer.world_size
-
-    def backward(self, loss: Tensor) -> None:
-        """See :class:`Step`."""
-        self.module.manual_backward(loss)
-
-    def all_sum(self, x: Tensor) -> Tensor:
-        """See :class:`Step`."""
-        if self.world_size == 1:
-            return x
-        total = x.detach().clone()
-        dist.all_reduce(total)
-        return total
-
-    def all_gather(self, x: Tensor) -> Tensor:
-        """See :class:`Step`."""
-        if self.world_size == 1:
-            return x
-        # A global batch is dealt evenly, so every process has the same number of rows.
-        parts = [torch.empty_like(x) for _ in range(self.world_size)]
-        dist.all_gather(parts, x.detach().contiguous())
-        return torch.cat(parts)
-
-    def seed(self, micro: int) -> None:
-        """See :class:`Step`."""
-        seed = derive(self.module.seed, "model", self.number, self.rank, self.task, micro)
-        torch.default_generator.manual_seed(seed)
-        if self.module.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+from pretrain.steps import TrainerStep
 
 
 class Pretraining(pl.LightningModule):
@@ -67,8 +33,11 @@ class Pretraining(pl.LightningModule):
         seed: of the run.
         gradient_clip_norm: largest global norm of the gradient, None for no limit.
         ema: moving average of the weights, None for none.
+        summing: makes what adds up gradients, of model, rank and number of processes.
+        guard: says whether a step's update is made; None for one that leaves out numbers that are none.
 
     Attributes:
+        gradients: what adds them up, once training has begun.
         start: where this process began.
         steps_done: optimizer updates so far, over all processes that worked on the run.
         weights: factor of each task's loss in the last step.
@@ -85,6 +54,8 @@ class Pretraining(pl.LightningModule):
         seed: int,
         gradient_clip_norm: float | None,
         ema: Ema | None = None,
+        summing: Callable[[nn.Module, int, int], Gradients] = Gradients,
+        guard: Guard | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -94,8 +65,11 @@ class Pretraining(pl.LightningModule):
         self.seed = seed
         self.gradient_clip_norm = gradient_clip_norm
         self.ema = ema
-        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
-        self.lr = optimizer.defaults.get("lr", self.base_lrs[0])
+        self.summing = summing
+        self.guard = guard if guard is not None else Guard(list(model.tasks), spikes=False)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]  # what the schedule multiplies
+        self.lr = optimizer.defaults.get("lr", optimizer.param_groups[0]["lr"])
         self.locked = locked(model)
         self.weights: dict[str, float] = {}
         self.start = Start(0, {})
@@ -116,6 +90,8 @@ class Pretraining(pl.LightningModule):
     def on_train_start(self) -> None:
         """The model is where it will be computed; so must the optimizer's counters be."""
         settle(self.optimizer)
+        self.guard.restore(self.start.sickness)
+        self.gradients = self.summing(self.model, self.trainer.global_rank, self.trainer.world_size)
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
         """Forward and backward of every task, then one update."""
@@ -125,36 +101,30 @@ class Pretraining(pl.LightningModule):
             if part.training:
                 part.eval()
         for name, task in self.model.tasks.items():
+            self.gradients.begin(len(batch.tasks[name]))
             step = TrainerStep(self, batch.step, name)
             encoders = self.model.sides(task.sides)
             self.weights[name] = task.weight(batch.step)
             self.last[name] = task.objective.step(encoders, batch.tasks[name], step, self.weights[name])
+            self.gradients.end()
             if not task.weight.constant:
                 self.last[name]["weight"] = torch.tensor(self.weights[name])
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        self._sum_gradients(parameters)
-        norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip_norm or float("inf"))
+        parameters = self.gradients.finish()
+        norm = clip(parameters, self.gradient_clip_norm)
         factor = self.schedule(batch.step)
-        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = lr * factor
-        optimizer = self.optimizers()
-        assert not isinstance(optimizer, list)
-        optimizer.step()
-        optimizer.zero_grad()
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        self._update(self.guard.judge(batch.step + 1, self.last, norm))
         self.steps_done = batch.step + 1
         if self.ema is not None:
             self.ema.update(self.steps_done)
         self.last[""] = {"gradient_norm": norm.detach(), "lr": torch.tensor(self.lr * factor)}
         self.seconds = time.perf_counter() - began
 
-    def _sum_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Adds up the gradients of all processes; every loss is already divided by the global count."""
-        if self.trainer.world_size == 1:
-            return
-        flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-        dist.all_reduce(flat)
-        start = 0
-        for p in parameters:
-            assert p.grad is not None
-            p.grad.copy_(flat[start : start + p.numel()].view_as(p.grad))
-            start += p.numel()
+    def _update(self, sound: Tensor) -> None:
+        """Changes the weights by the gradients, unless ``sound`` says that the step was not."""
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        reshard(self.model)
+        self.guard.update(self.optimizer, optimizer.step, sound)
+        optimizer.zero_grad()

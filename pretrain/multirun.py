@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
 from data.errors import InputError
 from pretrain import config
+from pretrain.signals import EXIT_INTERRUPTED, EXIT_STOPPED, SIGNALS, STOPPING
 
 
 def combinations(overrides: Sequence[str]) -> list[list[str]]:
@@ -48,6 +50,7 @@ def multirun(overrides: Sequence[str], config_dir: str | None) -> int:
         runs.append((chosen, f"{base}/{name}" if name else base))
     worst = 0
     for number, (chosen, run_dir) in enumerate(runs, start=1):
+        SIGNALS.check()
         quoted = run_dir.replace("\\", "\\\\").replace("'", "\\'")
         print(f"[{number}/{len(runs)}] {run_dir}", file=sys.stderr, flush=True)
         command = [
@@ -60,7 +63,7 @@ def multirun(overrides: Sequence[str], config_dir: str | None) -> int:
         ]
         command += ["--config-dir", config_dir] if config_dir else []
         code = _run(command)
-        if code == 143:
+        if code in (EXIT_STOPPED, EXIT_INTERRUPTED):
             return code  # a signal stops the sweep, not one of its runs alone
         worst = max(worst, code if code >= 0 else 1)
     return worst
@@ -69,8 +72,8 @@ def multirun(overrides: Sequence[str], config_dir: str | None) -> int:
 def _run(command: list[str]) -> int:
     """Runs one of the sweep's runs; a signal is passed on, and the run is given the time to save."""
     with subprocess.Popen(command) as run:
-        former = {
-            n: signal.signal(n, lambda number, frame: run.send_signal(number)) for n in (signal.SIGTERM, signal.SIGUSR1)
+        former: dict[int, Any] = {
+            n: signal.signal(n, lambda number, frame: run.send_signal(number)) for n in STOPPING if n != signal.SIGINT
         }
         former[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the run as well
         try:

@@ -8,10 +8,15 @@ from typing import Any
 
 from data.errors import InputError
 from pretrain.config import difference
+from pretrain.redaction import redacted
 
 # Keys whose change would make it another model or another order of data. Where shards lie may change; what they are
 # may not, and is compared by digest (see check_data).
 _MODEL = re.compile(r"encoders\..*|tasks\.[^.]+\.(objective|encoders)(\..*)?")
+# What of an encoder or objective is drawn anew in training, and is no part of what it computes.
+_NOISE = re.compile(r".*\.((attention_|mlp_|input_|feature_)?dropout|layer_drop)")
+# What changes memory and time alone is not even said.
+_SILENT = re.compile(r".*\.checkpoint_blocks|trainer\.compile")
 _ORDER = re.compile(
     r"seed|order\..*|tasks\.[^.]+\.(batch_size|alpha|source\.[^.]+\.weight|prepare\.(?!tokenizer$|.*\.tokenizer$).*)|tasks\.[^.]+"
 )
@@ -20,10 +25,12 @@ _ORDER = re.compile(
 def split_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[str, Any, Any]]:
     """Dotted key -> (what it changes: ``model``, ``order`` or ``""``, old, new)."""
     changes: dict[str, tuple[str, Any, Any]] = {}
-    for key, (before, after) in difference(old, new).items():
-        what = (
-            "model" if _MODEL.fullmatch(key) else "order" if _ORDER.fullmatch(key) or _task_set(key, old, new) else ""
-        )
+    # What is kept of a config holds no credentials, and other ones are no change.
+    for key, (before, after) in difference(redacted(old), redacted(new)).items():
+        if _SILENT.fullmatch(key):
+            continue
+        model = _MODEL.fullmatch(key) and not _NOISE.fullmatch(key)
+        what = "model" if model else "order" if _ORDER.fullmatch(key) or _task_set(key, old, new) else ""
         changes[key] = (what, before, after)
     return changes
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from data.errors import InputError
+from pretrain.checkpoint.disk import make
+from pretrain.lease import Lease
+from pretrain.redaction import RedactingFormatter, redacted
+from pretrain.rows import Rows
 
 log = logging.getLogger("pretrain")
 
@@ -26,7 +28,9 @@ QUARANTINE = "quarantine.jsonl"
 EVENTS = "events.jsonl"
 CONFIG = "config.yaml"
 RESULTS = "results.json"
+STARTS = "starts.jsonl"
 LEDGER = "ledger"
+_NUMBERS = (METRICS, SPEED)  # at each step, and nothing else in them
 
 
 class RunDirectory:
@@ -45,35 +49,31 @@ class RunDirectory:
             raise InputError("run_dir is empty; give the directory that the run's files belong in")
         self.path = Path(path).expanduser().absolute()
         self.rank = rank
-        self._files: dict[str, IO[str]] = {}
-        self._lock: IO[str] | None = None
+        self._files: dict[str, Rows] = {}
+        self.lease: Lease | None = None
         if rank == 0:
             self._open(path)
 
     def _open(self, given: str) -> None:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / "lock", "a+")  # noqa: SIM115 - held as long as the process lives
+            make(self.path)
+            self.lease = Lease(self.path, given)
         except OSError as error:
             raise InputError(f"run_dir '{given}' cannot be written: {error.strerror}") from None
-        try:
-            # The kernel lets go of it when the process ends, however it ends: nothing stale stays behind. Unlike
-            # flock's it is not inherited: the loader's workers, which outlive a killed parent a while, hold nothing.
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            owner = self._lock.read().strip() or "another process"
-            raise InputError(
-                f"run_dir '{given}' is in use by {owner}; give another run_dir=... or end that process first"
-            ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self._lock.flush()
         try:
             (self.path / ".writable").write_text("")
             (self.path / ".writable").unlink()
         except OSError as error:
             raise InputError(f"run_dir '{given}' cannot be written: {error.strerror}") from None
+
+    def hold(self) -> None:
+        """Makes sure that this run directory still is this process's own.
+
+        Raises:
+            RunError: another process works in it; see :meth:`pretrain.lease.Lease.hold`.
+        """
+        if self.lease is not None:
+            self.lease.hold()
 
     @property
     def checkpoints(self) -> Path:
@@ -81,22 +81,28 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     def append(self, file: str, row: Mapping[str, Any]) -> None:
-        """Adds a line of JSON to ``file``; it survives the end of this process."""
+        """Adds a line of JSON to ``file``, without credentials; it survives the end of this process."""
         if file not in self._files:
-            (self.path / file).parent.mkdir(parents=True, exist_ok=True)
-            self._files[file] = open(self.path / file, "a")  # noqa: SIM115 - kept open for the length of the run
-        self._files[file].write(json.dumps(row) + "\n")
-        self._files[file].flush()
+            self._files[file] = Rows(self.path / file)
+        self._files[file].append(row if file in _NUMBERS or file.startswith(LEDGER) else redacted(row))
 
     def secure(self) -> None:
-        """Flushes all rows to disk, so that a checkpoint never is ahead of the rows that lead to it."""
-        for file in self._files.values():
-            os.fsync(file.fileno())
+        """Flushes all rows to disk, so that a checkpoint never is ahead of the rows that lead to it.
+
+        Raises:
+            OSError: the disk does not take them.
+        """
+        for file in list(self._files.values()):  # a checkpoint's thread calls this while the run adds files
+            file.secure()
+
+    def release(self) -> None:
+        """Lets go of the files that rows were added to, so that rank 0 may put others in their place."""
+        while self._files:
+            self._files.popitem()[1].close()
 
     def rewind(self, step: int) -> None:
         """Drops rows of steps after ``step`` and a last line that was cut short."""
-        while self._files:
-            self._files.popitem()[1].close()
+        self.release()
         for path in [*(self.path / name for name in (METRICS, SPEED, EVENTS)), *self.quarantines(), *self.ledgers()]:
             if not path.exists():
                 continue
@@ -139,9 +145,12 @@ class RunDirectory:
         return {str(key): value for key, value in found.items()}
 
     def freeze_config(self, config: Mapping[str, Any], start: Mapping[str, Any]) -> None:
-        """Keeps the resolved config, and adds this start (command, versions, changes) to ``starts.jsonl``."""
-        self._write(CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-        self.append("starts.jsonl", start)
+        """Keeps the resolved config, and adds this start (command, versions, changes) to ``starts.jsonl``.
+
+        Both without credentials, as :mod:`pretrain.redaction` knows them.
+        """
+        self._write(CONFIG, OmegaConf.to_yaml(OmegaConf.create(redacted(config))))
+        self.append(STARTS, start)
 
     def write_results(self, step: int, metrics: Mapping[str, Mapping[str, float]]) -> None:
         """``results.json``: step, and each metric with its value and chance."""
@@ -182,9 +191,9 @@ def open_log(directory: RunDirectory, console: bool = True) -> None:
         log.removeHandler(handler)
     if console:
         terminal = logging.StreamHandler(sys.stderr)
-        terminal.setFormatter(logging.Formatter("%(message)s"))
+        terminal.setFormatter(RedactingFormatter("%(message)s"))
         log.addHandler(terminal)
     if directory.rank == 0:
         file = logging.FileHandler(directory.path / "log.txt")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        file.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(file)

@@ -7,7 +7,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from data.errors import InputError
 from pretrain.optim.weights import check_weight
+from pretrain.soundness.policies import OFF, POLICIES
 
 
 def at_least(least: float, default: Any = MISSING) -> Any:
@@ -18,6 +20,12 @@ def at_least(least: float, default: Any = MISSING) -> Any:
 def one_of(*choices: str) -> Any:
     """A word that must be given and be one of ``choices``."""
     return field(default=MISSING, metadata={"choices": choices})
+
+
+def check_deterministic(value: Any, where: str) -> None:
+    """Raises an InputError unless ``value`` is one of those of ``trainer.deterministic``."""
+    if value not in (True, False, "exact"):
+        raise InputError(f"{where} '{value}' is not there; choices: true, false, exact")
 
 
 @dataclass
@@ -51,11 +59,23 @@ class TrainerConfig:
     accelerator: str = MISSING
     devices: int = at_least(1)
     num_nodes: int = at_least(1)
-    strategy: str = one_of("auto", "ddp")
+    strategy: str = one_of("auto", "ddp", "fsdp", "hsdp")
+    """How several devices share a model: ``ddp`` each has all of it, ``fsdp`` each a part, ``hsdp`` a part in each of
+    several copies; ``auto`` is ddp."""
+    shard_size: int | None = at_least(2)
+    """Of hsdp: devices that hold one copy together."""
     precision: str = one_of("32-true", "bf16-mixed", "bf16-true", "64-true")
     threads: int | None = at_least(1)
     """CPU threads of a process; null for the cores it may use. Another number gives other roundings."""
-    deterministic: bool = MISSING
+    compile: bool = MISSING
+    """Compile the blocks of all trunks; rounds and draws dropout otherwise."""
+    checkpoint_blocks: str | int | None = MISSING
+    """Blocks that keep only their input and are computed again: ``none``, ``all``, k for every k-th; null: as each
+    encoder's own ``trunk.checkpoint_blocks`` says. Changes memory and time, not results."""
+    deterministic: bool | str = field(default=MISSING, metadata={"check": check_deterministic})
+    """``exact``: also the same bits on any number of devices, see :mod:`pretrain.exact`."""
+    exact_micro_batch_size: int = at_least(1)
+    """Of ``deterministic=exact``: samples that are computed together, whatever ``micro_batch_size`` says."""
     timeout_s: int = at_least(1)
 
 
@@ -91,11 +111,26 @@ class CacheConfig:
 
 
 @dataclass
+class BestConfig:
+    """Which checkpoints are the best ones."""
+
+    count: int = at_least(0)
+    metric: str | None = MISSING
+    """Held-out metric, as the table at the end of a run names it."""
+    mode: str = one_of("min", "max")
+
+
+@dataclass
 class CheckpointConfig:
     """When checkpoints are published and how many are kept."""
 
     every_n_steps: int = at_least(1)
     keep_last: int = at_least(1)
+    keep_every_n_steps: int | None = at_least(1)
+    """Those of steps that it divides stay for good; null: none."""
+    keep_best: BestConfig = MISSING
+    asynchronous: bool = MISSING
+    """Training waits for a copy in host memory only."""
 
 
 @dataclass
@@ -118,11 +153,51 @@ class EmaConfig:
 
 
 @dataclass
+class InterruptionConfig:
+    """Signals, processes that are lost, and deaths that come back."""
+
+    requeue: bool = MISSING
+    silence_s: float = field(default=MISSING, metadata={"above": 0})
+    """See :class:`pretrain.lifeline.Lifeline`."""
+    attempts: int | None = at_least(1, None)
+    """See :class:`pretrain.attempts.Attempts`."""
+
+
+@dataclass
 class QuarantineConfig:
     """How many unusable samples a run survives."""
 
     max_share: float = at_least(0)
     min_count: int = at_least(0)
+
+
+@dataclass
+class RewindConfig:
+    """Where a run goes back to, and what it leaves out then; see :mod:`pretrain.soundness.decisions`."""
+
+    steps_back: int = at_least(1)
+    """The checkpoint lies at least so many steps before the sick one."""
+    skip_beyond: int = at_least(0)
+    """Batches behind the sick one that are left out too."""
+    at_most: int = at_least(0)
+    """So often in a run; then it ends."""
+
+
+@dataclass
+class SickConfig:
+    """What is done about losses and gradients that are no numbers, and about spikes; see ``docs/reliability.md``."""
+
+    nonfinite: str = one_of(*POLICIES)
+    spike: str = one_of(OFF, *POLICIES)
+    window: int = at_least(8)
+    """Steps whose median and spread say what a spike is."""
+    factor: float = field(default=MISSING, metadata={"above": 0})
+    """Robust standard deviations above the median that are still believed."""
+    patience: int = at_least(1)
+    """Steps in a row before a spike is answered by rewind or stop."""
+    max_skips: int = at_least(0)
+    """Updates left out in a row by ``skip``; one more ends the run."""
+    rewind: RewindConfig = MISSING
 
 
 @dataclass
@@ -152,12 +227,14 @@ class RunConfig:
     alarms: dict[str, Any] = MISSING
     """Name -> ``_target_`` node of a callback that watches the run's metrics."""
     gradient_clip_norm: float | None = field(default=MISSING, metadata={"above": 0})
+    sick: SickConfig = MISSING
     trainer: TrainerConfig = MISSING
     order: OrderConfig = MISSING
     loader: LoaderConfig = MISSING
     cache: CacheConfig = MISSING
     checkpoint: CheckpointConfig = MISSING
     evaluate: EvaluateConfig = MISSING
+    interruption: InterruptionConfig = MISSING
     quarantine: QuarantineConfig = MISSING
     logger: dict[str, Any] = MISSING
     log_every_n_steps: int = at_least(1)

@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from data.errors import InputError
 from data.stream import Stream
 from pretrain import checkpoint, listings, resume
 from pretrain.model import Model, tokenizers
-from pretrain.optim.ema import Ema
-from pretrain.optim.state import restore_optimizer
-from pretrain.run import METRICS, RunDirectory
+from pretrain.redaction import redacted
+from pretrain.run import METRICS, STARTS, RunDirectory
+from pretrain.sharding.restoring import load_weights
+from pretrain.soundness import decisions
 
 log = logging.getLogger("pretrain")
 
@@ -29,49 +28,44 @@ class Start:
         step: optimizer updates done.
         positions: task -> samples consumed.
         segments: task -> what its stream was and is made of; see :class:`data.order.history.Segment`.
+        decisions: to leave samples out, those that hold for this run; see :mod:`pretrain.soundness.decisions`.
+        sickness: what a spike is judged by, as :meth:`pretrain.soundness.guard.Guard.state` gave it.
     """
 
     step: int
     positions: dict[str, int]
     segments: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    sickness: dict[str, Any] | None = None
+
+    def position(self, task: str, step: int, batch_size: int) -> int:
+        """Samples of ``task`` consumed after ``step``, with a global batch of ``batch_size`` since this start."""
+        return self.positions[task] + (step - self.step) * batch_size
 
 
-def begin(
-    config: Mapping[str, Any],
-    directory: RunDirectory,
-    facts: Mapping[str, Any],
-    streams: Mapping[str, Stream],
-    model: Model,
-    optimizer: torch.optim.Optimizer,
-    ema: Ema | None = None,
+def place(
+    config: Mapping[str, Any], directory: RunDirectory, found: checkpoint.Reader | None, streams: Mapping[str, Stream]
 ) -> Start:
-    """Puts model and optimizer where the run goes on, and its files with them. Rank 0 does it for all.
+    """Puts the run's files and streams where ``found`` was published, or at the beginning. For rank 0.
 
     Args:
         config: of the run, resolved.
-        directory: of the run.
-        facts: what a checkpoint says beside its tensors, as it is now; see :func:`facts_of`.
+        directory: of the run; rows of later steps are dropped.
+        found: the checkpoint that the run goes on from, if any.
         streams: task -> its stream; goes on from what the checkpoint says it was made of.
-        model: as initialised; changed in place.
-        optimizer: of the model; changed in place.
-        ema: average of the model's weights, if one is kept; begins as the model where no average is saved.
 
     Raises:
-        InputError: see :func:`find_start`, :func:`restore` and :func:`initialise_from`.
+        InputError: a file of the run directory is damaged, or a stream cannot go on.
     """
-    checkpoint.sweep(directory.checkpoints)
-    found = find_start(config, directory, facts, streams)
     start = Start(0, dict.fromkeys(config["tasks"], 0))
+    past: dict[str, Any] = {}
     if found is not None:
-        restore(found, model, optimizer)
         start.step = found.step
         start.positions |= {task: p for task, p in found.state["positions"].items() if task in start.positions}
-    elif config["init_from"] is not None:
-        initialise_from(config["init_from"], model, facts["tokenizers"], config["allow_changes"])
-    if ema is not None:
-        ema.begin(found.ema if found is not None else None)
+        past = found.state.get("segments", {})
+        start.sickness = found.state.get("soundness")
+    start.decisions = decisions.adopt(directory, found.state if found is not None else None)
     directory.rewind(start.step)
-    past = found.state.get("segments", {}) if found is not None else {}
     for task, stream in streams.items():
         for line in stream.adopt(past.get(task, []), start.positions[task]):
             log.info("from position %d of task %s on: %s", start.positions[task], task, line)
@@ -83,7 +77,7 @@ def begin(
 def facts_of(config: Mapping[str, Any], model: Model, streams: Mapping[str, Stream]) -> dict[str, Any]:
     """What decides whether a checkpoint fits: the config of model and data order, digests of shards and tokenizers."""
     return {
-        "config": {key: config[key] for key in ("seed", "order", "encoders", "tasks")},
+        "config": redacted({key: config[key] for key in ("seed", "order", "encoders", "tasks")}),
         "data": {name: digest for stream in streams.values() for name, digest in stream.fingerprint().items()},
         "tokenizers": tokenizers(model),
     }
@@ -91,20 +85,24 @@ def facts_of(config: Mapping[str, Any], model: Model, streams: Mapping[str, Stre
 
 def find_start(
     config: Mapping[str, Any], directory: RunDirectory, facts: Mapping[str, Any], streams: Mapping[str, Stream]
-) -> checkpoint.Content | None:
+) -> checkpoint.Reader | None:
     """The checkpoint to go on from: the run's own newest sound one, else the one ``resume`` names, else None.
+
+    For rank 0; what a killed process left half-done among the checkpoints is removed.
 
     Raises:
         InputError: all of the run's checkpoints are damaged, or config, data or tokenizer changed too much.
     """
+    checkpoint.sweep(directory.checkpoints)
+    decisions.finish(directory)
     allowed = config["allow_changes"]
     place, found = directory.path, None
-    for path, content in checkpoint.newest(directory.checkpoints):
-        if isinstance(content, checkpoint.Damaged):
-            log.warning("checkpoint %s is damaged (%s); set aside", path.name, content)
+    for path, reader in checkpoint.newest_sound(directory.checkpoints):
+        if isinstance(reader, checkpoint.Damaged):
+            log.warning("checkpoint %s is damaged (%s); set aside", path.name, reader)
             checkpoint.set_aside(path)
         else:
-            found = content
+            found = reader
     if found is None:
         refuse_to_begin_anew(directory)
     frozen = directory.frozen_config() or {}
@@ -113,7 +111,7 @@ def find_start(
             log.info("%s=%s counted for the run's first step alone; it has come further", word, config[word])
     if found is None and config["resume"] != "auto":
         place, frozen = config["resume"], {}
-        found = checkpoint.find(place)
+        found = checkpoint.find_reader(place)
     if found is not None:
         # The checkpoint's own word counts; the frozen config adds the keys that change neither model nor order.
         old = frozen | found.state["config"]
@@ -143,37 +141,19 @@ def refuse_to_begin_anew(directory: RunDirectory) -> None:
     """
     frozen = directory.frozen_config()
     reached = max((row["step"] for row in directory.rows(METRICS)), default=0)
-    starts = [row["step"] for row in directory.rows("starts.jsonl")]
+    starts = [row["step"] for row in directory.rows(STARTS) if "jumps" not in row]
     lost = False
     if frozen is not None and starts:
-        # The row of a later step is written only after the checkpoint before it was published. A run that goes on from
-        # another one (resume=...) begins at that one's step.
+        # A second save waits for the first, which is published or ends the run. A run that goes on from another one
+        # (resume=...) begins at that one's step.
         every = frozen["checkpoint"]["every_n_steps"]
-        lost = reached > (starts[0] // every + 1) * every or max(starts) > starts[0]
+        lost = reached > (starts[0] // every + 2) * every or max(starts) > starts[0]
+    lost = lost or checkpoint.ever_published(directory.checkpoints)
     if checkpoint.damaged(directory.checkpoints) or lost:
         raise InputError(
             f"'{directory.path}' has come to step {reached}, but no sound checkpoint is left (damaged ones are kept as "
             "damaged-*); put one back, or give another run_dir to begin anew"
         )
-
-
-def restore(found: checkpoint.Content, model: Model, optimizer: torch.optim.Optimizer) -> None:
-    """Puts weights and optimizer state back.
-
-    Raises:
-        InputError: the checkpoint is of a model with other parameters or sizes.
-    """
-    own = model.state_dict()
-    for name in sorted(own.keys() | found.model.keys()):
-        there, here = found.model.get(name), own.get(name)
-        if there is None or here is None:
-            one, other = ("lacks", "has") if there is None else ("has", "lacks")
-            raise InputError(f"the checkpoint {one} '{name}', which this model {other}")
-        if there.shape != here.shape:
-            sizes = f"{tuple(there.shape)} in the checkpoint and {tuple(here.shape)} in this model"
-            raise InputError(f"'{name}' is {sizes}: another model size")
-    model.load_state_dict(found.model)
-    restore_optimizer(optimizer, model, found.optimizer)
 
 
 def initialise_from(place: str, model: Model, digests: Mapping[str, str], allowed: list[str]) -> None:
@@ -182,18 +162,18 @@ def initialise_from(place: str, model: Model, digests: Mapping[str, str], allowe
     Raises:
         InputError: nothing fits, a tensor has another shape, or an encoder's tokenizer is another one.
     """
-    found = checkpoint.find(place)
+    found = checkpoint.find_reader(place)
     resume.check_tokenizers(place, found.state["tokenizers"], digests, allowed)
-    own = model.state_dict()
-    common = sorted(own.keys() & found.model.keys())
+    own, there = model.state_dict(), found.shapes("model")
+    common = sorted(own.keys() & there.keys())
     for name in common:
-        if own[name].shape != found.model[name].shape:
-            sizes = f"{tuple(found.model[name].shape)} there and {tuple(own[name].shape)} in this model"
+        if tuple(own[name].shape) != there[name]:
+            sizes = f"{there[name]} there and {tuple(own[name].shape)} in this model"
             raise InputError(f"init_from '{place}': '{name}' is {sizes}")
     if not common:
         raise InputError(f"init_from '{place}' has no parameter in common with this model")
-    model.load_state_dict({name: found.model[name] for name in common}, strict=False)
-    new = sorted(own.keys() - found.model.keys())
+    load_weights(model, {name: found.tensor("model", name) for name in common})
+    new = sorted(own.keys() - there.keys())
     log.info("weights from step %d of %s: %d tensors taken", found.step, place, len(common))
     if new:
         log.info("%d tensors begin anew (%s, ...)", len(new), new[0])

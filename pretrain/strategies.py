@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from lightning_fabric.plugins import ClusterEnvironment
 from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
+from torch.distributed.device_mesh import init_device_mesh
+
+from data.errors import InputError
+from pretrain.module import Pretraining
+from pretrain.ranks import Process
+from pretrain.sharding.shard import shard
+
+SHARDED = ("fsdp", "hsdp")
 
 
 class ReplicatedStrategy(DDPStrategy):
@@ -21,9 +31,65 @@ class ReplicatedStrategy(DDPStrategy):
         """Leaves the model as it is; processes build equal models from the same seed."""
 
 
-def strategy_of(world_size: int, timeout_s: int) -> Strategy | str:
-    """Lightning's strategy: one device, or replicas that give up after waiting ``timeout_s`` for one another."""
-    return "auto" if world_size == 1 else ReplicatedStrategy(timeout=timedelta(seconds=timeout_s))
+class ShardedStrategy(ReplicatedStrategy):
+    """Each process holds its rows of every parameter, gradient and optimizer state (FSDP2).
+
+    Not Lightning's ``ModelParallelStrategy``: that divides a model built inside of it, and keeps checkpoints and
+    optimizers its own way, none of which is used here.
+
+    Args:
+        shard_size: processes that hold a model together; there is a copy for each such group (HSDP). None: all (FSDP).
+        timeout: how long a process waits for another.
+    """
+
+    def __init__(self, shard_size: int | None, timeout: timedelta) -> None:
+        super().__init__(timeout=timeout)
+        self.shard_size = shard_size
+
+    def setup_environment(self) -> None:
+        """Divides the model as soon as the processes can talk to one another: before a state is restored into it."""
+        super().setup_environment()
+        module = self.lightning_module
+        assert isinstance(module, Pretraining)
+        self.precision_plugin.convert_module(module)
+        shape: tuple[int, ...] = (self.world_size,)
+        if self.shard_size is not None:
+            shape = (self.world_size // self.shard_size, self.shard_size)
+        mesh = init_device_mesh(self.root_device.type, shape, mesh_dim_names=("copies", "parts")[-len(shape) :])
+        shard(module.model, module.optimizer, mesh)
+
+
+def strategy_of(options: Mapping[str, Any], process: Process) -> Strategy | str:
+    """Lightning's strategy for the ``trainer`` section of a config: one device, copies, or parts.
+
+    One device has all there is whatever is asked for.
+
+    Raises:
+        InputError: ``shard_size`` does not fit the strategy or the number of processes.
+    """
+    kind, size, world_size = options["strategy"], options["shard_size"], process.world_size
+    if (size is not None) != (kind == "hsdp"):
+        raise InputError(
+            f"trainer.shard_size={size} with trainer.strategy={kind}: hsdp needs the number of devices that hold a "
+            "model together, the others take none"
+        )
+    if kind in SHARDED and options["deterministic"] == "exact":
+        raise InputError(
+            f"trainer.deterministic=exact sums whole gradients, which trainer.strategy={kind} divides; "
+            "choices with it: auto, ddp"
+        )
+    if world_size == 1:
+        return "auto"
+    timeout = timedelta(seconds=options["timeout_s"])
+    if kind not in SHARDED:
+        return ReplicatedStrategy(timeout=timeout)
+    if size is not None and (size < 2 or size >= world_size or world_size % size):
+        fitting = [str(n) for n in range(2, world_size) if world_size % n == 0]
+        raise InputError(
+            f"trainer.shard_size={size} does not divide {world_size} devices into several groups; "
+            f"choices: {', '.join(fitting) or 'none, use fsdp'}"
+        )
+    return ShardedStrategy(size, timeout)
 
 
 def environment_of(launcher: str) -> ClusterEnvironment:

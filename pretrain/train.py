@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from data.errors import InputError, choices
+from data.errors import InputError
 from data.loading.loader import share_of
 from data.stream import Stream
 from pretrain.build import make
 from pretrain.callbacks.beginning import Beginning
 from pretrain.callbacks.checkpointing import Checkpointing
-from pretrain.callbacks.evaluation import Evaluation, table
+from pretrain.callbacks.edge import StepEdge
+from pretrain.callbacks.evaluation import Evaluation
 from pretrain.callbacks.metrics import Metrics
 from pretrain.callbacks.progress import ProgressReport
 from pretrain.callbacks.quarantine import Quarantine
+from pretrain.callbacks.reaction import Reaction
+from pretrain.callbacks.sickness import Sickness
 from pretrain.callbacks.stop import StopOnSignal
+from pretrain.checkpoint.retention import retention_of
+from pretrain.closing import report
+from pretrain.company import Company, company_of
 from pretrain.evaluators import Evaluator, build_evaluators
+from pretrain.exact import ExactGradients, check_exact
 from pretrain.feed import Feed, check_waits, open_streams
+from pretrain.gradients import Gradients
 from pretrain.host import cores
 from pretrain.model import Model, build_model
 from pretrain.module import Pretraining
 from pretrain.optim.ema import Ema
-from pretrain.ranks import Process, this_process
+from pretrain.ranks import this_process
 from pretrain.run import RunDirectory, open_log
+from pretrain.signals import SIGNALS, Interrupted, Stopped
+from pretrain.soundness.guard import guard_of
+from pretrain.soundness.incidents import Incidents
 from pretrain.start import facts_of
 from pretrain.storage import open_store
-from pretrain.strategies import environment_of, strategy_of
+from pretrain.trainer import accelerator_of, build_trainer
+from pretrain.trunks import set_trunks
 
 log = logging.getLogger("pretrain")
 
@@ -56,12 +66,18 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     check_waits(config, process.world_size)
     directory = RunDirectory(config["run_dir"], process.rank)
     open_log(directory, console=process.rank == 0)
-    torch.set_num_threads(options["threads"] or max(1, cores() // options["devices"]))
+    SIGNALS.check()
+    exact = options["deterministic"] == "exact"
+    if exact:
+        check_exact(config, process.world_size)
+    # Another number of threads gives other roundings.
+    torch.set_num_threads(options["threads"] or (1 if exact else max(1, cores() // options["devices"])))
     roots = tuple(config["trusted_roots"])
     if config["data"].get("builder"):
         make(config["data"]["builder"], "data.builder", roots).ensure()
 
     model = build_model(config)
+    set_trunks(model, options)
     store = open_store(config)
     streams = open_streams(config, model, store)
     evaluators = build_evaluators(config, model, store)
@@ -73,15 +89,22 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     schedule = make(config["schedule"], "schedule", roots, **timing)
     facts = facts_of(config, model, streams)
     ema = ema_of(config, model)
-    module = Pretraining(model, optimizer, schedule, config["seed"], config["gradient_clip_norm"], ema)
-    beginning = Beginning(config, overrides, directory, facts, streams)
-    callbacks = [beginning, *edge_of_a_step(config, directory, evaluators, facts, streams)]
+    summing = ExactGradients if exact else Gradients
+    guard = guard_of(config["sick"], list(config["tasks"]))
+    module = Pretraining(model, optimizer, schedule, config["seed"], config["gradient_clip_norm"], ema, summing, guard)
+    company = company_of(config["interruption"], process, directory)
+    beginning = Beginning(config, overrides, directory, facts, streams, company)
+    callbacks = [beginning, *edge_of_a_step(config, directory, evaluators, facts, streams, company, beginning)]
     trainer = build_trainer(config, process, directory, callbacks)
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parameters(model).items())
     log.info("run %s to step %d; parameters: %s", directory.path, config["max_steps"], sizes)
-    feed = Feed(config, streams, module)
+    feed = Feed(config, streams, module, directory)
     try:
-        trainer.fit(module, datamodule=feed)
+        SIGNALS.check()
+        with company.attempts, company.lifeline:
+            trainer.fit(module, datamodule=feed)
+    except Interrupted:
+        raise Stopped(f"{SIGNALS.described()}, unsaved since the newest checkpoint", SIGNALS.received) from None
     finally:
         feed.close()
         store.close()
@@ -108,62 +131,33 @@ def edge_of_a_step(
     evaluators: list[Evaluator],
     facts: Mapping[str, Any],
     streams: Mapping[str, Stream],
+    company: Company,
+    beginning: Beginning,
 ) -> list[pl.Callback]:
-    """What happens after each step, in this order: measure, write down, watch, show, save, stop."""
+    """What happens after each step, in this order: measure, write down, watch, show, agree, answer, save, stop."""
     max_steps = config["max_steps"]
     sizes = {name: spec["batch_size"] for name, spec in config["tasks"].items()}
     metrics = Metrics(directory, config["log_every_n_steps"], config["ledger"], streams, sizes)
-    roots, given = tuple(config["trusted_roots"]), {"directory": directory, "metrics": metrics}
+    sick, incidents = config["sick"], Incidents(directory, streams, sizes)
+    given = {"directory": directory, "metrics": metrics, "incidents": incidents}
+    roots = tuple(config["trusted_roots"])
     alarms = [make(node, f"alarms.{name}", roots, **given) for name, node in config["alarms"].items()]
-    saving = Checkpointing(directory, **config["checkpoint"], max_steps=max_steps, batch_sizes=sizes, facts=facts)
+    options = config["checkpoint"]
+    kept, every = retention_of(options), options["every_n_steps"]
+    saving = Checkpointing(directory, every, max_steps, kept, sizes, facts, options["asynchronous"], company.agreement)
+    limits = {key: sick[key] for key in ("nonfinite", "spike", "patience", "max_skips")}
     return [
         Evaluation(directory, evaluators, config["evaluate"]["every_n_steps"], max_steps, config["evaluate"]["ema"]),
         metrics,
         *alarms,
         Quarantine(directory, **config["quarantine"], batch_sizes=sizes),
         ProgressReport(metrics, max_steps),
+        Sickness(incidents, metrics, every, **limits),
+        StepEdge(company, directory),
+        Reaction(incidents, company.agreement, beginning, saving, directory, **sick["rewind"]),
         saving,
-        StopOnSignal(saving),
+        StopOnSignal(saving, company, max_steps),
     ]
-
-
-def build_trainer(
-    config: Mapping[str, Any], process: Process, directory: RunDirectory, callbacks: list[pl.Callback]
-) -> pl.Trainer:
-    """Lightning's Trainer with everything switched off that this framework does itself."""
-    options = config["trainer"]
-    loggers = [make(node, f"logger.{name}", directory=directory.path) for name, node in config["logger"].items()]
-    for quiet in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
-        logging.getLogger(quiet).setLevel(logging.ERROR)
-    # Lightning advises on its own loader and on what it does not save; neither is used here.
-    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    try:
-        return _trainer(options, process, loggers, callbacks)
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        raise InputError(f"trainer: {str(error).splitlines()[0]}") from None
-
-
-def _trainer(
-    options: Mapping[str, Any], process: Process, loggers: list[Any], callbacks: list[pl.Callback]
-) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator=accelerator_of(options["accelerator"]),
-        devices=options["devices"],
-        num_nodes=options["num_nodes"],
-        strategy=strategy_of(process.world_size, options["timeout_s"]),
-        precision=options["precision"],
-        deterministic=options["deterministic"],
-        plugins=[environment_of(process.launcher)] if process.world_size > 1 else None,
-        logger=loggers,
-        callbacks=callbacks,
-        max_epochs=1,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
 
 
 def parameters(model: Model) -> dict[str, int]:
@@ -172,28 +166,3 @@ def parameters(model: Model) -> dict[str, int]:
     return {name: sum(p.numel() for p in part.parameters()) for name, part in parts}
 
 
-def accelerator_of(name: str) -> str:
-    """``auto`` means CUDA where there is one, else CPU: Apple's GPU lacks the float64 that sums are kept in.
-
-    Raises:
-        InputError: unknown, or not on this machine.
-    """
-    known = {"auto", "cpu", "cuda", "gpu"}
-    if name not in known:
-        raise InputError(f"trainer.accelerator '{name}' is not there; {choices(name, known)}")
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name in ("cuda", "gpu") and not torch.cuda.is_available():
-        raise InputError(f"trainer.accelerator={name}, but this machine has no CUDA device; choices here: auto, cpu")
-    return name
-
-
-def report(directory: RunDirectory, began: int, max_steps: int) -> None:
-    """The last lines a person sees: what was measured, and where everything is."""
-    results = directory.results()
-    if results is not None:
-        log.info("%s", table(results["metrics"]))
-    done = f"done: {max_steps} steps"
-    if began >= max_steps:
-        done = f"the run is at step {began} of max_steps={max_steps}: nothing left to do"
-    log.info("%s; everything is in %s", done, directory.path)

@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from data.errors import InputError
+from data.loading.loader import StepBatch
 from data.stream import Stream
+from pretrain import checkpoint
+from pretrain.company import Company
 from pretrain.module import Pretraining
 from pretrain.optim.state import optimizer_tensors, restore_optimizer
 from pretrain.provenance import provenance
 from pretrain.run import RunDirectory
-from pretrain.start import begin
+from pretrain.sharding.local import is_sharded
+from pretrain.sharding.restoring import restore_from
+from pretrain.start import Start, find_start, initialise_from, place
+
+T = TypeVar("T")
+Look = Callable[[], checkpoint.Reader | None]
+_NAMED = 8  # samples of a task that a message names
 
 
 class Beginning(pl.Callback):
     """Restores the run once the processes can talk to one another.
 
-    Only rank 0 looks at the run directory. The others get weights, optimizer state and positions from it, so that
-    replicas cannot begin apart, and an error that it finds ends all of them.
+    Only rank 0 looks at the run directory. The others get positions, and weights and optimizer state, from it; where
+    those are divided between processes each reads its own part of the checkpoint that rank 0 has chosen and verified.
+    So they cannot begin apart, and an error that one finds ends all of them.
+
+    Args:
+        config: of the run, resolved.
+        overrides: of the command line.
+        directory: of the run.
+        facts: see :func:`pretrain.start.facts_of`.
+        streams: task -> its stream.
+        company: of the run.
     """
 
     def __init__(
@@ -31,49 +53,137 @@ class Beginning(pl.Callback):
         directory: RunDirectory,
         facts: Mapping[str, Any],
         streams: Mapping[str, Stream],
+        company: Company,
     ) -> None:
         self.config, self.overrides, self.directory, self.facts = config, overrides, directory, facts
-        self.streams = streams
+        self.streams, self.company = streams, company
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Sets the module's ``start`` and state.
 
         Raises:
-            InputError: on every process, what rank 0 found wrong.
+            InputError: on every process, what one found wrong.
         """
         assert isinstance(pl_module, Pretraining)
-        error: InputError | None = None
-        if trainer.is_global_zero:
-            try:
-                self._begin(pl_module)
-            except InputError as found:
-                error = found
-        if trainer.world_size > 1:
-            error = self._share(pl_module, error)
-        if error is not None:
-            raise error
-        pl_module.steps_done = pl_module.start.step
+        self.company.meet(self.config["trainer"]["timeout_s"])
+        found = self.go_on(pl_module, lambda: find_start(self.config, self.directory, self.facts, self.streams))
+        self._agreed(lambda: self._enter(pl_module, found), rank=0)
 
-    def _begin(self, module: Pretraining) -> None:
-        parts = (module.model, module.optimizer, module.ema)
-        module.start = begin(self.config, self.directory, self.facts, self.streams, *parts)
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: StepBatch, batch_idx: int
+    ) -> None:
+        """Says what this rank is at, should the others miss it."""
+        self.company.lifeline.doing = f"computed step {batch.step + 1}"
+
+    def go_on(self, module: Pretraining, look: Look) -> checkpoint.Reader | None:
+        """Puts module, streams and the run's files where the checkpoint stands that ``look`` finds on rank 0.
+
+        A collective. Returns the checkpoint, on every process that has read of it.
+
+        Raises:
+            InputError: on every process, what one found wrong.
+        """
+        seen = self._agreed(lambda: self._look(look), rank=0)
+        found = seen[0] if seen else None
+        path, module.start = self._from_first((found.path if found else None, seen[1] if seen else module.start))
+        module.steps_done = module.start.step
+        if self.company.agreement.rank:
+            for task, stream in self.streams.items():
+                stream.adopt(module.start.segments[task], module.start.positions[task])
+        if is_sharded(module.model):
+            found = self._agreed(lambda: self._restore(module, found, path))
+        else:
+            self._agreed(lambda: self._restore(module, found, path), rank=0)
+            self._share(module)
+        return found
+
+    def _look(self, look: Look) -> tuple[checkpoint.Reader | None, Start]:
+        found = look()
+        return found, place(self.config, self.directory, found, self.streams)
+
+    def _restore(
+        self, module: Pretraining, found: checkpoint.Reader | None, path: Path | None
+    ) -> checkpoint.Reader | None:
+        if found is None and path is not None:
+            found = checkpoint.Reader(path, verified=False)  # rank 0 has just done it
+        if found is not None:
+            restore_from(found, module.model, module.optimizer, module.ema)
+            return found
+        if self.config["init_from"] is not None:
+            options = self.config["init_from"], module.model, self.facts["tokenizers"], self.config["allow_changes"]
+            initialise_from(*options)
+        if module.ema is not None:
+            module.ema.begin()
+        return None
+
+    def _share(self, module: Pretraining) -> None:
+        """Whole tensors, from rank 0 to the others."""
+        if self.company.agreement.group is None:
+            return
+        kinds = [dict(module.model.state_dict()), optimizer_tensors(module.optimizer, module.model)]
+        kinds.append(module.ema.tensors if module.ema is not None else {})
+        described = [{name: (t.shape, t.dtype) for name, t in kind.items()} for kind in kinds]
+        first = self.company.agreement.rank == 0
+        received: list[dict[str, Tensor]] = []
+        for kind, names in zip(kinds, self._from_first(described), strict=True):
+            received.append({})
+            for name, (shape, dtype) in names.items():
+                tensor = kind[name].detach().cpu().contiguous() if first else torch.empty(shape, dtype=dtype)
+                dist.broadcast(tensor, 0, group=self.company.agreement.group)
+                received[-1][name] = tensor
+        if not first:
+            weights, state, averages = received
+            module.model.load_state_dict(weights)
+            restore_optimizer(module.optimizer, module.model, state)
+            if module.ema is not None:
+                module.ema.begin(averages)
+
+    def _enter(self, module: Pretraining, found: checkpoint.Reader | None) -> None:
+        """Rank 0 writes down that the run goes on here, and looks how often it was tried."""
         sizes = {name: spec["batch_size"] for name, spec in self.config["tasks"].items()}
         where = {"step": module.start.step, "positions": module.start.positions, "batch_sizes": sizes}
         where |= {"segments": module.start.segments, "data": self.facts["data"]}
+        where |= {"world_size": self.company.agreement.world_size}
         self.directory.freeze_config(self.config, provenance(self.overrides) | where)
+        self.company.attempts.begin(self.config["allow_changes"], lambda step: self._samples(module.start, step))
 
-    def _share(self, module: Pretraining, error: InputError | None) -> InputError | None:
-        tensors = optimizer_tensors(module.optimizer, module.model)
-        weights, averages = dict(module.model.state_dict()), module.ema.tensors if module.ema is not None else {}
-        message: list[Any] = [str(error) if error else "", module.start, weights, tensors, averages]
-        dist.broadcast_object_list(message)
-        text, module.start, weights, tensors, averages = message
-        if text:
-            return InputError(text)
+    def _samples(self, start: Start, step: int) -> str:
+        """The samples of ``step``, the first few of each task by name."""
+        parts = []
         for task, stream in self.streams.items():
-            stream.adopt(module.start.segments[task], module.start.positions[task])
-        module.model.load_state_dict(weights)
-        restore_optimizer(module.optimizer, module.model, tensors)
-        if module.ema is not None:
-            module.ema.begin(averages)
-        return None
+            size = self.config["tasks"][task]["batch_size"]
+            position = start.position(task, step - 1, size)
+            places = stream.locate(stream.arrange(np.arange(position, position + size)))
+            names = [f"'{key}' of {shard}" for shard, key in map(stream.identity, places[:_NAMED])]
+            more = f" and {size - len(names)} more" if size > len(names) else ""
+            parts.append(f"{task} from position {position} on: {', '.join(names)}{more}")
+        return "; ".join(parts)
+
+    def _from_first(self, value: T) -> T:
+        """What rank 0 gives."""
+        if self.company.agreement.group is None:
+            return value
+        message = [value]
+        dist.broadcast_object_list(message, 0, group=self.company.agreement.group)
+        return message[0]
+
+    def _agreed(self, do: Callable[[], T], rank: int | None = None) -> T | None:
+        """Does something on all processes, or on ``rank`` alone; what is wrong on one is raised on all.
+
+        Raises:
+            InputError: of the first process that had one.
+        """
+        result, text, group = None, "", self.company.agreement.group
+        if group is None:
+            return do()
+        try:
+            if rank is None or rank == self.company.agreement.rank:
+                result = do()
+        except (InputError, checkpoint.Damaged) as error:
+            text = str(error) or type(error).__name__
+        texts: list[Any] = [None] * self.company.agreement.world_size
+        dist.all_gather_object(texts, text, group=group)
+        wrong = [one for one in texts if one]
+        if wrong:
+            raise InputError(wrong[0])
+        return result

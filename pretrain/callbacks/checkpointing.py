@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from safetensors import SafetensorError
+from torch import Tensor
 
-from data.errors import RunError
+from data.errors import InputError, RunError, choices
 from data.loading.loader import StepBatch
 from pretrain import checkpoint
-from pretrain.callbacks.metrics import check_finite, flat_row
+from pretrain.agreement import Agreement
+from pretrain.checkpoint.peers import Peers
+from pretrain.checkpoint.plan import State
+from pretrain.checkpoint.preflight import preflight
+from pretrain.checkpoint.saver import Outcome, Saver
 from pretrain.module import Pretraining
-from pretrain.optim.state import optimizer_tensors
-from pretrain.run import RunDirectory
+from pretrain.optim.state import state_bytes
+from pretrain.run import EVENTS, RunDirectory
+from pretrain.sharding.pieces import ema_pieces, model_pieces, optimizer_pieces
+from pretrain.soundness.guard import refuse_unsound
+
+log = logging.getLogger("pretrain")
+
+BUSY = "checkpoint_busy"
+FAILED, AGAIN = "checkpoint_failed", "checkpoint_again"
 
 
 class Checkpointing(pl.Callback):
-    """Saves every ``every_n_steps`` steps and at ``max_steps``; keeps the newest ``keep_last``.
+    """Saves every ``every_n_steps`` steps and at ``max_steps``, beside training; keeps what ``retention`` says.
+
+    A save that the disk refuses (full, quota, read-only, an I/O error) is told, and tried again 1, 2, 4, ... steps
+    later while an older checkpoint stands. The first and the last one, and one that a signal asks for, must succeed.
 
     Args:
         directory: of the run.
-        every_n_steps, max_steps, keep_last: when, and how many are kept.
+        every_n_steps, max_steps: when.
+        retention: what is kept.
+        asynchronous: training waits only for a copy in host memory.
         batch_sizes: task -> global batch, samples.
         facts: what else a checkpoint says; see :func:`pretrain.start.facts_of`.
+        agreement: of the processes at each step edge.
+
+    Attributes:
+        extra: name -> what else ``state.json`` gets under it, asked at each save: JSON, the same on all processes.
     """
 
     def __init__(
@@ -32,50 +54,191 @@ class Checkpointing(pl.Callback):
         directory: RunDirectory,
         every_n_steps: int,
         max_steps: int,
-        keep_last: int,
+        retention: checkpoint.Retention,
         batch_sizes: Mapping[str, int],
         facts: Mapping[str, Any],
+        asynchronous: bool = True,
+        agreement: Agreement | None = None,
     ) -> None:
-        self.directory = directory
-        self.every_n_steps, self.max_steps, self.keep_last = every_n_steps, max_steps, keep_last
+        self.directory, self.retention = directory, retention
+        self.every_n_steps, self.max_steps, self.asynchronous = every_n_steps, max_steps, asynchronous
         self.batch_sizes, self.facts = dict(batch_sizes), dict(facts)
+        self.extra: dict[str, Callable[[], Any]] = {}
+        self.agreement = agreement or Agreement()
+        self.agreement.offer(BUSY, lambda: int(self._saver is not None and self._saver.busy))
+        self._saver: Saver | None = None
         self._sound: set[str] = set()
+        self._stands = False
+        self._failures = 0
+        self._retry_at: int | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tries what a save will do.
+
+        Raises:
+            InputError: on every process: checkpoints cannot be kept in the run directory.
+        """
+        assert isinstance(pl_module, Pretraining)
+        self._saver = self._new_saver()
+        size = state_bytes(pl_module.model, pl_module.optimizer, pl_module.ema)
+        refused: InputError | None = None
+        if trainer.is_global_zero:
+            began = checkpoint.directory_name(pl_module.start.step)
+            self._sound |= {path.name for path in checkpoint.published(self.directory.checkpoints)} & {began}
+            try:
+                if pl_module.start.step < self.max_steps:
+                    preflight(self.directory.checkpoints, self.retention, size)
+            except InputError as error:
+                refused = error
+        refused, self._stands = self._saver.peers.from_first((refused, bool(self._sound)))
+        if refused is not None:
+            raise refused
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
     ) -> None:
-        """Saves if it is due."""
+        """Learns what became of an earlier save, and saves if it is due."""
         assert isinstance(pl_module, Pretraining)
-        step = pl_module.steps_done
-        if step % self.every_n_steps == 0 or step == self.max_steps:
+        self._check_metric(pl_module.held_out)
+        saver, step = self._running(), pl_module.steps_done
+        alone = saver.peers.size == 1
+        if not (saver.busy if alone else self.agreement.value(BUSY)):
+            self._take(saver.settle(), step)
+        if step == pl_module.start.step:
+            return  # the run has gone back to a checkpoint, which is there
+        if step == self.max_steps:
+            self.save(trainer, pl_module, wait=True)
+        elif step % self.every_n_steps == 0 or (self._retry_at is not None and step >= self._retry_at):
             self.save(trainer, pl_module)
 
-    def save(self, trainer: pl.Trainer, module: Pretraining) -> None:
-        """Publishes the state after the last step; every process holds all of it, rank 0 writes."""
-        check_finite(flat_row(module), module.steps_done)
-        self.directory.secure()
-        trainer.strategy.barrier("rows are on disk")
-        if trainer.is_global_zero:
-            try:
-                published = checkpoint.publish(self.directory.checkpoints, self.content(module))
-            except (OSError, SafetensorError) as error:
-                raise RunError(
-                    f"the checkpoint of step {module.steps_done} cannot be written: {error}; older ones are untouched; "
-                    "make room, and the same command continues"
-                ) from None
-            self._sound.add(published.name)
-            checkpoint.prune(self.directory.checkpoints, self.keep_last, self._sound)
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Waits for what is under way."""
+        self.wait(trainer)
 
-    def content(self, module: Pretraining) -> checkpoint.Content:
-        """What is saved."""
+    def save(self, trainer: pl.Trainer, module: Pretraining, wait: bool = False) -> None:
+        """Saves the state after the last step; all processes call it.
+
+        Args:
+            trainer: of the run.
+            module: of the run.
+            wait: return only when it is published.
+
+        Raises:
+            RunError: it cannot be written, where it must be.
+        """
+        saver, step = self._running(), module.steps_done
+        if saver.step == step and wait:
+            self._take(saver.finish(), step)
+            if self._retry_at is None:
+                return
+        self.wait(trainer)
+        self._retry_at = None
+        saver.start(step, state_of(module), self.facts_at(module), copied=self.asynchronous and not wait)
+        if wait or not self.asynchronous:
+            self._take(saver.finish(), step, must=wait)
+
+    def wait(self, trainer: pl.Trainer) -> None:
+        """Returns when nothing is under way any more; all processes call it.
+
+        Raises:
+            RunError: what was under way could not be written, and no older checkpoint stands.
+        """
+        outcome = self._running().finish()
+        self._take(outcome, outcome.step if outcome else 0)
+
+    def abandon(self) -> None:
+        """Ends without a word to the other processes, which may be dead: what they have not agreed on is not published.
+
+        One process alone finishes what is under way.
+        """
+        if self._saver is None:
+            return
+        if self._saver.peers.size == 1:
+            outcome = self._saver.finish()
+            if outcome is not None and outcome.error is not None:
+                log.warning("the checkpoint of step %d could not be written: %s", outcome.step, outcome.error)
+        self._saver.close()
+
+    def facts_at(self, module: Pretraining) -> dict[str, Any]:
+        """What ``state.json`` says after the module's last step."""
         done = module.steps_done - module.start.step
-        state = {
+        return {
             "step": module.steps_done,
             "positions": {task: module.start.positions[task] + done * size for task, size in self.batch_sizes.items()},
             "segments": module.start.segments,
             "schedule": {"name": type(module.schedule).__name__, **vars(module.schedule)},
+            "held_out": {name.removeprefix("heldout/"): value for name, value in module.held_out.items()},
             **self.facts,
+            **{name: ask() for name, ask in self.extra.items()},
         }
-        tensors = optimizer_tensors(module.optimizer, module.model)
-        ema = module.ema.tensors if module.ema is not None else {}
-        return checkpoint.Content(dict(module.model.state_dict()), tensors, state, dict(ema))
+
+    def _new_saver(self) -> Saver:
+        group = self.agreement
+        peers = Peers(group.rank, group.world_size, group.group)
+        return Saver(self.directory.checkpoints, peers, self.directory.secure, examine, self._published)
+
+    def _running(self) -> Saver:
+        assert self._saver is not None, "training has not begun"
+        return self._saver
+
+    def _published(self, path: Path) -> None:
+        """In the saver's thread of rank 0: the checkpoint stands, whatever becomes of the rest."""
+        self._sound.add(path.name)
+        try:
+            checkpoint.mark(self.directory.checkpoints)
+            checkpoint.prune(self.directory.checkpoints, self.retention, self._sound)
+        except OSError as error:
+            log.warning("older checkpoints could not be removed: %s", error)
+
+    def _take(self, outcome: Outcome | None, step: int, must: bool = False) -> None:
+        """Goes on with what became of a save; the same on all processes."""
+        if outcome is None:
+            return
+        error = outcome.error
+        if error is None:
+            if self._failures:
+                self._tell({"step": step, "event": AGAIN, "checkpoint": outcome.step})
+                log.warning("the checkpoint of step %d is published; %d before it failed", outcome.step, self._failures)
+            self._stands, self._failures, self._retry_at = True, 0, None
+            return
+        where = f" on process {outcome.rank}" if self.agreement.world_size > 1 else ""
+        text = f"the checkpoint of step {outcome.step} cannot be written{where}: {error}"
+        if not isinstance(error, OSError):
+            raise error if isinstance(error, RunError) else RunError(text) from error
+        if must or not self._stands:
+            older = "older ones are untouched" if self._stands else "there is none yet"
+            raise RunError(f"{text}; {older}; make room, and the same command continues") from None
+        delay = min(2**self._failures, self.every_n_steps)
+        self._failures += 1
+        self._retry_at = step + delay
+        self._tell({"step": step, "event": FAILED, "checkpoint": outcome.step, "error": str(error)})
+        log.warning("%s; an older one stands, next try after step %d", text, self._retry_at)
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        if self.agreement.rank == 0:
+            self.directory.append(EVENTS, event)
+
+    def _check_metric(self, held_out: Mapping[str, float]) -> None:
+        metric = self.retention.metric
+        if held_out and metric is not None and f"heldout/{metric}" not in held_out:
+            names = [name.removeprefix("heldout/") for name in held_out]
+            raise InputError(f"checkpoint.keep_best.metric '{metric}' is not measured; {choices(metric, names)}")
+
+
+def examine(copies: Mapping[str, Mapping[str, Tensor]], step: int) -> None:
+    """Lets no weight into a checkpoint that is no number.
+
+    Raises:
+        RunError: naming the first one.
+    """
+    for kind in ("model", "ema"):
+        refuse_unsound(copies.get(kind, {}), step)
+
+
+def state_of(module: Pretraining) -> State:
+    """What this process holds of all that a checkpoint keeps; the tensors themselves."""
+    return {
+        "model": model_pieces(module.model),
+        "optimizer": optimizer_pieces(module.optimizer, module.model),
+        "ema": ema_pieces(module.ema),
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,6 +15,7 @@ from pretrain.evaluators import Scores
 from pretrain.model import Model
 from pretrain.module import Pretraining
 from pretrain.run import RunDirectory
+from pretrain.sharding.shard import reshard
 
 
 class Evaluation(pl.Callback):
@@ -68,16 +69,7 @@ def measure(model: Model, evaluators: list[Callable[[Model], Scores]]) -> Scores
     scores: Scores = {}
     with torch.no_grad():
         for evaluator in evaluators:
-            scores |= evaluator(model)
+            scores |= model.run(evaluator, model)
     model.train()
+    reshard(model)  # what was gathered may be averages, and is not the next step's
     return scores
-
-
-def table(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Lines of name, value and chance, aligned."""
-    width = max(map(len, scores), default=0)
-    lines = [f"{'held out':<{width}}  {'value':>9}  {'chance':>9}"]
-    for name, score in scores.items():
-        chance = f"{score['chance']:9.4g}" if "chance" in score else f"{'':>9}"
-        lines.append(f"{name:<{width}}  {score['value']:9.4g}  {chance}")
-    return "\n".join(lines)

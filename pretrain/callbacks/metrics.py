@@ -21,7 +21,7 @@ class Metrics(pl.Callback):
 
     Rows of ``metrics.jsonl``: ``step``, ``loss`` (weighted sum of the tasks), ``TASK/NAME``, ``lr``,
     ``gradient_norm``, ``TASK/SOURCE/samples`` and ``/epoch`` (drawn so far), and ``heldout/NAME`` where it was
-    measured.
+    measured. A step whose update was left out has ``skipped``, and lacks what is no number.
     Rows of ``speed.jsonl``: ``step``, ``seconds`` (of the step), ``data_wait`` (seconds of it spent waiting for data),
     ``samples``.
     """
@@ -51,24 +51,34 @@ class Metrics(pl.Callback):
         step = pl_module.steps_done
         if self.ledger:
             for task, places in batch.places.items():
-                done = (step - 1 - pl_module.start.step) * len(places) * trainer.world_size
-                row = {"step": step, "task": task, "position": pl_module.start.positions[task] + done}
+                position = pl_module.start.position(task, step - 1, len(places) * trainer.world_size)
+                row = {"step": step, "task": task, "position": position}
                 self.directory.append(f"{LEDGER}/rank-{trainer.global_rank:05d}.jsonl", row | packed(places))
-        if step % self.every_n_steps and not pl_module.held_out:
+        if not self.due(pl_module):
             return
-        self.row = flat_row(pl_module) | self._drawn(pl_module) | pl_module.held_out
-        check_finite(self.row, step)
+        check_finite(pl_module.held_out, step)
+        measured = {name: value for name, value in flat_row(pl_module).items() if math.isfinite(value)}
+        self.row = measured | self._left_out(pl_module) | self._drawn(pl_module) | pl_module.held_out
         if trainer.is_global_zero:
             self.directory.append(METRICS, {"step": step, **self.row})
             self.directory.append(SPEED, {"step": step, **self.speed})
             for logger in trainer.loggers:
                 logger.log_metrics(self.row | {f"speed/{k}": v for k, v in self.speed.items()}, step)
 
+    def due(self, module: Pretraining) -> bool:
+        """Whether the last step has a row."""
+        return module.steps_done % self.every_n_steps == 0 or bool(module.held_out)
+
+    def _left_out(self, module: Pretraining) -> dict[str, float]:
+        module.guard.settle()
+        reading = module.guard.newest()
+        return {"skipped": 1.0} if reading is not None and not reading.taken else {}
+
     def _drawn(self, module: Pretraining) -> dict[str, float]:
         """Samples drawn from each source, and epochs of it."""
         row: dict[str, float] = {}
         for task, size in self.batch_sizes.items():
-            position = module.start.positions[task] + (module.steps_done - module.start.step) * size
+            position = module.start.position(task, module.steps_done, size)
             for source, (samples, epochs) in self.streams[task].progress(position).items():
                 name = source.replace(".", "/", 1)
                 row |= {f"{name}/samples": samples, f"{name}/epoch": round(epochs, 6)}
@@ -84,7 +94,7 @@ def flat_row(module: Pretraining) -> dict[str, float]:
 
 
 def check_finite(row: Mapping[str, float], step: int) -> None:
-    """Stops a run whose numbers are sick before they reach a file or a checkpoint.
+    """Stops a run whose measurements are no numbers before they reach a file.
 
     Raises:
         RunError: naming the step and what is not finite.

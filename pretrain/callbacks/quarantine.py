@@ -49,6 +49,10 @@ class Quarantine(pl.Callback):
             self.rejected = sum(1 for row in rows(self.directory) if row.get("split", TRAIN) == TRAIN)
         self.rejected = self._over_processes(trainer, pl_module, self.rejected)
 
+    def on_gone_back(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Counts anew what is left of the rows."""
+        self.on_train_start(trainer, pl_module)
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
     ) -> None:

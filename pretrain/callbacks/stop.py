@@ -1,50 +1,43 @@
-"""Signals stop a run at a step edge, with a checkpoint, and exit code 143."""
+"""Signals stop a run at a step edge, with a checkpoint, and exit code 143 (130 for Ctrl-C)."""
 
 from __future__ import annotations
 
-import logging
 import signal
-from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-import torch.distributed as dist
 
 from data.loading.loader import StepBatch
 from pretrain.callbacks.checkpointing import Checkpointing
+from pretrain.company import Company
 from pretrain.module import Pretraining
-
-log = logging.getLogger("pretrain")
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-
-
-class Stopped(Exception):
-    """The run was stopped by a signal and can be continued; carries the step."""
+from pretrain.requeue import requeue
+from pretrain.signals import SIGNALS, Interrupted, Stopped
 
 
 class StopOnSignal(pl.Callback):
-    """The handler sets a flag; all processes agree at the next step edge, save and stop. A second Ctrl-C ends at once.
+    """All processes agree at the next step edge, save and stop, whichever of them was signalled.
 
     Lightning's own handlers save wherever the signal happens to arrive and run collectives inside the handler, which
-    hangs when one rank alone is signalled; they are replaced once training starts.
+    hangs when one rank alone is signalled; here a handler only notes, see :mod:`pretrain.signals`.
+
+    Args:
+        checkpointing: saves.
+        company: of the run.
+        max_steps: a run that has come so far is not stopped, it is done.
     """
 
-    def __init__(self, checkpointing: Checkpointing) -> None:
-        self.checkpointing = checkpointing
-        self.received = 0
+    def __init__(self, checkpointing: Checkpointing, company: Company, max_steps: int) -> None:
+        self.checkpointing, self.company, self.max_steps = checkpointing, company, max_steps
+        company.agreement.offer("stop", lambda: SIGNALS.received)
+        company.agreement.offer("requeue", lambda: SIGNALS.requeueing)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes over the signals."""
-        for number in SIGNALS:
-            signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received and number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.raise_signal(signal.SIGINT)
-        self.received = number
+        """From here on stopping is for the edge of a step."""
+        assert isinstance(pl_module, Pretraining)
+        SIGNALS.listen()
+        SIGNALS.running = True
+        self._go_on(pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
@@ -55,11 +48,33 @@ class StopOnSignal(pl.Callback):
             Stopped: after the checkpoint is published.
         """
         assert isinstance(pl_module, Pretraining)
-        received = self.received
-        if trainer.world_size > 1:
-            flag = torch.tensor(received, device=pl_module.device)
-            dist.all_reduce(flag, dist.ReduceOp.MAX)
-            received = int(flag)
-        if received:
-            self.checkpointing.save(trainer, pl_module)
-            raise Stopped(f"stopped by {signal.Signals(received).name} after step {pl_module.steps_done}")
+        number = self.company.agreement.value("stop")
+        if not number or pl_module.steps_done == self.max_steps:
+            self._go_on(pl_module)
+            return
+        self.checkpointing.save(trainer, pl_module, wait=True)
+        if trainer.is_global_zero and self.company.requeue and self.company.agreement.value("requeue"):
+            requeue()
+        raise Stopped(f"stopped by {signal.Signals(number).name} after step {pl_module.steps_done}", number)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """A wait for data was cut short by a signal: alone, this process saves what it has; others are not at the edge.
+
+        Raises:
+            Stopped: after the checkpoint is published.
+        """
+        assert isinstance(pl_module, Pretraining)
+        if not isinstance(exception, Interrupted) or trainer.world_size > 1:
+            self.checkpointing.abandon()
+            return
+        where = "before the first step"
+        if pl_module.steps_done > pl_module.start.step:
+            self.checkpointing.save(trainer, pl_module, wait=True)
+            where = f"after step {pl_module.steps_done}"
+        if self.company.requeue and SIGNALS.requeueing:
+            requeue()
+        raise Stopped(f"{SIGNALS.described()} {where}", SIGNALS.received) from None
+
+    def _go_on(self, module: Pretraining) -> None:
+        self.company.attempts.note(module.steps_done + 1)
+        self.company.lifeline.doing = f"waited for the data of step {module.steps_done + 1} or computed it"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from data.errors import InputError
+from pretrain.sharding.local import local
 
 log = logging.getLogger("pretrain")
 
@@ -24,7 +25,8 @@ class Ema:
         every_n_steps: steps from one update to the next.
 
     Attributes:
-        tensors: parameter name -> its average, float32; begins as the weights the run begins with.
+        tensors: parameter name -> its average, float32; begins as the weights the run begins with. Divided between
+            processes as the parameter is.
 
     Raises:
         InputError: ``decay`` is not between 0 and 1.
@@ -62,8 +64,8 @@ class Ema:
             return
         own = self._parameters()
         self._follow(own)
-        averages = [self.tensors[name] for name in own]
-        self._average(averages, [p.float() for p in own.values()], 0)  # type: ignore[operator]
+        averages = [local(self.tensors[name]) for name in own]
+        self._average(averages, [local(p).float() for p in own.values()], 0)  # type: ignore[operator]
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
@@ -90,4 +92,4 @@ class Ema:
 @torch.no_grad()
 def _copy(own: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
     for name, p in own.items():
-        p.copy_(values[name])
+        local(p).copy_(local(values[name]))

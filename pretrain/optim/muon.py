@@ -7,12 +7,49 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from data.errors import InputError, choices
 from pretrain.optim.adamw import adamw_of
 from pretrain.optim.groups import groups, trained
+from pretrain.sharding.local import box_of, local
 
 ADJUST = {"rms": "match_rms_adamw", "shape": "original"}
+
+
+class Muon(torch.optim.Muon):
+    """Torch's Muon, also of matrices that are divided between processes by their rows.
+
+    Momentum is kept in parts; each process gathers one matrix at a time, makes it orthogonal and applies its own rows.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update."""
+        # Torch's step passes over parameters without gradient, so the divided ones are taken out of its sight.
+        found = [(g, p, p.grad) for g in self.param_groups for p in g["params"] if isinstance(p.grad, DTensor)]
+        for group, p, grad in found:
+            self._turn(group, p, grad)
+            p.grad = None
+        loss = super().step(closure)
+        for _, p, grad in found:
+            p.grad = grad
+        return loss
+
+    def _turn(self, group: Mapping[str, Any], p: nn.Parameter, grad: DTensor) -> None:
+        state = self.state[p]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(grad)
+        buffer, momentum = state["momentum_buffer"], group["momentum"]
+        buffer.lerp_(grad, 1 - momentum)
+        update: DTensor = grad.lerp(buffer, momentum) if group["nesterov"] else buffer  # type: ignore[assignment]
+        # A stand-in that begins at 0 and has no momentum of its own ends at minus the rate times the whole update.
+        whole = nn.Parameter(torch.zeros(p.shape, dtype=p.dtype, device=p.device))
+        whole.grad = update.full_tensor()
+        options = {key: group[key] for key in ("lr", "ns_coefficients", "eps", "ns_steps", "adjust_lr_fn")}
+        torch.optim.Muon([whole], weight_decay=0.0, momentum=0.0, nesterov=False, **options).step()
+        (begin, *_), (rows, *_) = box_of(p)
+        local(p).mul_(1 - group["lr"] * group["weight_decay"]).add_(whole[begin : begin + rows])
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -91,7 +128,7 @@ def muon(
     hidden, others = [p for p in parts if p.hidden], [p for p in parts if not p.hidden]
     if not hidden:
         raise InputError("no encoder has numbered layers with matrices to train; use optimizer=adamw")
-    matrices = torch.optim.Muon(
+    matrices = Muon(
         groups(hidden, lr, weight_decay),
         lr=lr,
         momentum=momentum,

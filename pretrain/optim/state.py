@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from data.errors import InputError
+from pretrain.optim.ema import Ema
 
 # What each of torch's optimizers keeps a parameter; an optimizer that finds something else fails in its first step.
 _ADAM, _MUON = frozenset({"step", "exp_avg", "exp_avg_sq"}), frozenset({"momentum_buffer"})
@@ -60,6 +61,19 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensor
                 f"{', '.join(sorted(wanted))}: another optimizer, or another division of the parameters; begin a new "
                 "run with init_from to keep the weights"
             )
+
+
+def state_bytes(model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None) -> int:
+    """Bytes of a checkpoint's tensors, all processes' together; of the optimizer's as many as its first step makes."""
+    count = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            kept = [v for v in optimizer.state.get(p, {}).values() if isinstance(v, Tensor)]
+            if kept:
+                count += sum(v.numel() * v.element_size() for v in kept)
+            else:
+                count += (1 if _wanted(optimizer, p) == _MUON else 2) * p.numel() * p.element_size()
+    return count + (sum(4 * t.numel() for t in ema.tensors.values()) if ema is not None else 0)
 
 
 def settle(optimizer: torch.optim.Optimizer) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
+import pretrain.train  # noqa: F401 - what takes seconds to import is imported before the fork, once
 from pretrain import checkpoint
 from pretrain.cli import main
 
@@ -50,6 +52,8 @@ def start(arguments: Sequence[str], before: Callable[[], None] | None = None) ->
         os.dup2(quiet, 1)
         errors = os.environ.get("PRETRAIN_TEST_STDERR")
         os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if errors else quiet, 2)
+        # Under pytest these are not what the descriptors are.
+        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
         torch.set_num_threads(1)
         if before:
             before()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -37,22 +40,28 @@ def test_numbers_that_are_none_are_never_saved(tmp_path: Path) -> None:
     assert "NaN" not in (tmp_path / "run/metrics.jsonl").read_text()
 
 
-def test_a_full_disk_is_one_line_and_leaves_older_checkpoints(tmp_path: Path) -> None:
-    command = [*SMALL, f"run_dir={tmp_path / 'run'}"]
+def test_a_disk_that_is_full_for_a_while_does_not_end_the_run(tmp_path: Path) -> None:
+    """Nothing of the checkpoints of steps 6 to 8 fits; the one of step 3 stands, and step 9 is published."""
+    command = [*SMALL, f"run_dir={tmp_path / 'run'}", "checkpoint.asynchronous=false"]
 
     def full() -> None:
-        publish = checkpoint.save_file
+        make = os.mkdir
 
-        def refusing(tensors: dict[str, object], path: Path) -> None:
-            if "step-00000006" in str(path):
-                raise OSError(28, "No space left on device")
-            publish(tensors, path)
+        def refusing(path: str, *arguments: int) -> None:
+            if re.search(r"step-0000000[678]", str(path)):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            make(path, *arguments)
 
-        checkpoint.save_file = refusing
+        os.mkdir = refusing
 
-    assert wait(start(command, full)) == 1
-    assert checkpoint.find(tmp_path / "run").step == 3
+    assert wait(start(command, full)) == 0
+    assert [row["event"] for row in events(tmp_path / "run")].count("checkpoint_failed") >= 1
+    assert checkpoint.find(tmp_path / "run").step == 12
     assert run(command) == 0
+
+
+def events(run_dir: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
 
 
 def test_resume_from_another_run_is_held_to_its_config(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from modalities.encoder import Encoder
 from modalities.layout import Layout
 from modalities.objective import Step
 from modalities.siglip import SigLIP, sigmoid_loss
-from pretrain.module import TrainerStep
+from pretrain.gradients import Gradients
+from pretrain.model import Model
+from pretrain.steps import TrainerStep
 
 PAIRS, WIDTH, DIM = 12, 6, 8
 KINDS = {"info_nce": Contrastive, "siglip": SigLIP}
@@ -70,9 +72,13 @@ def big_matrix(kind):
 def on_rank(rank, world_size, store, out, kind, micros):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
-    trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
+    gradients, model = Gradients(torch.nn.Module(), rank, world_size), Model({}, {})
     module = SimpleNamespace(
-        trainer=trainer, manual_backward=lambda loss: loss.backward(), seed=0, device=torch.device("cpu")
+        gradients=gradients,
+        model=model,
+        manual_backward=lambda loss: loss.backward(),
+        seed=0,
+        device=torch.device("cpu"),
     )
     found = {micro: step_of(kind, TrainerStep(module, 0, "t"), rank, world_size, micro) for micro in micros}
     torch.save(found, f"{out}-{rank}")
@@ -131,3 +137,19 @@ def test_with_both_towers_locked_the_temperature_still_learns(micro):
     objective.step(dict(encoders), batches, Step(), 1.0)
     assert float(objective.logit_scale.grad.abs()) > 0
     assert float(objective.logit_bias.grad.abs()) > 0
+
+
+@pytest.mark.parametrize("size", [(6, 32), (32, 6)])
+def test_effective_rank_counts_dimensions(size):
+    from modalities.pairs import effective_rank
+
+    torch.manual_seed(0)
+    row = torch.nn.functional.normalize(torch.randn(size[1]), dim=0)
+    assert float(effective_rank(row.expand(size))) == pytest.approx(1, rel=1e-5)
+    most = min(size)
+    spread = torch.eye(size[1])[torch.arange(size[0]) % most]
+    one_more = size[0] % most
+    values = torch.linalg.svdvals(spread).square()
+    assert float(effective_rank(spread)) == pytest.approx(float(values.sum() ** 2 / values.square().sum()), rel=1e-5)
+    if not one_more:
+        assert float(effective_rank(spread)) == pytest.approx(most, rel=1e-5)

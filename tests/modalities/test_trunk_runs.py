@@ -33,7 +33,7 @@ def test_layer_drop_leaves_out_its_share_as_the_seed_says():
     model, layout = Transformer(16, 4, 4, layer_drop=0.3), Layout([3])
     calls = []
     for number, block in enumerate(model.blocks):
-        block.register_forward_hook(lambda *_, number=number: calls.append(number))
+        block.mlp_in.register_forward_hook(lambda *_, number=number: calls.append(number))
 
     def kept(seed):
         calls.clear()

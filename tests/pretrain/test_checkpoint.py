@@ -86,21 +86,24 @@ def files_of(path):
     return sorted(path.iterdir())
 
 
-def test_200_bit_flips_and_100_truncations_are_all_noticed(tmp_path):
-    path = checkpoint.publish(tmp_path, content())
+def test_400_bit_flips_and_200_truncations_are_all_noticed_and_the_older_one_is_taken(tmp_path):
+    older, path = checkpoint.publish(tmp_path, content(2)), checkpoint.publish(tmp_path, content(3))
     files, rng = files_of(path), np.random.default_rng(0)
     assert [f.name for f in files] == ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]
-    for trial in range(300):
+    for trial in range(600):
         file = files[trial % len(files)]
         sound = file.read_bytes()
         damaged = bytearray(sound)
-        if trial < 200:
+        if trial < 400:
             damaged[int(rng.integers(len(sound)))] ^= 1 << int(rng.integers(8))
         else:
             damaged = damaged[: int(rng.integers(len(sound)))]
         file.write_bytes(damaged)
-        with pytest.raises(Damaged):
-            checkpoint.verify(path)
+        (bad, why), (good, found) = checkpoint.newest(tmp_path)
+        assert (bad, good) == (path, older)
+        assert isinstance(why, Damaged)
+        assert str(why)
+        assert found.step == 2
         file.write_bytes(sound)
     checkpoint.verify(path)
 
@@ -167,7 +170,7 @@ def test_newest_falls_back_to_the_newest_sound_one(tmp_path):
 def test_prune_keeps_the_newest_sound_ones(tmp_path, keep):
     paths = [checkpoint.publish(tmp_path, content(step)) for step in range(1, 6)]
     damage(paths[4])
-    checkpoint.prune(tmp_path, keep)
+    checkpoint.prune(tmp_path, checkpoint.Retention(keep))
     left = checkpoint.published(tmp_path)
     assert left == [paths[4], *paths[3::-1][: max(1, keep)]]  # the damaged one stays as evidence
     assert checkpoint.find(tmp_path).step == 4
@@ -177,7 +180,7 @@ def test_prune_with_nothing_sound_removes_nothing(tmp_path):
     paths = [checkpoint.publish(tmp_path, content(step)) for step in (1, 2)]
     for path in paths:
         damage(path)
-    assert checkpoint.prune(tmp_path, 1) == []
+    assert checkpoint.prune(tmp_path, checkpoint.Retention(1)) == []
     assert len(checkpoint.published(tmp_path)) == 2
 
 

@@ -16,7 +16,9 @@ from modalities.prepare import Sides
 from modalities.text.encoder import TextEncoder
 from modalities.text.masked_lm import MaskedLM, MaskedText
 from modalities.text.prepare import TextPrepare
-from pretrain.module import TrainerStep
+from pretrain.gradients import Gradients
+from pretrain.model import Model
+from pretrain.steps import TrainerStep
 
 CPU = torch.device("cpu")
 
@@ -40,8 +42,10 @@ def compute(kind, source, tokenizer_path, vocab_size, micro, step, rank=0, world
 def on_rank(rank, world_size, store, out, *arguments):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
-    trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
-    module = SimpleNamespace(trainer=trainer, manual_backward=lambda loss: loss.backward(), seed=0, device=CPU)
+    gradients, model = Gradients(torch.nn.Module(), rank, world_size), Model({}, {})
+    module = SimpleNamespace(
+        gradients=gradients, model=model, manual_backward=lambda loss: loss.backward(), seed=0, device=CPU
+    )
     torch.save(compute(*arguments, TrainerStep(module, 0, "t"), rank, world_size), f"{out}-{rank}")
     dist.destroy_process_group()
 

@@ -8,6 +8,8 @@ from data.errors import InputError
 from pretrain.callbacks.collapse import Collapse, read_bands
 from pretrain.module import Pretraining
 from pretrain.run import RunDirectory
+from pretrain.soundness.incidents import Incidents
+from pretrain.start import Start
 
 CURVE = {"metrics": {"code_perplexity": {"steps": [10, 30], "low": [10.0, 20.0], "high": [None, None]}}}
 RANK_0 = SimpleNamespace(is_global_zero=True)
@@ -15,7 +17,7 @@ RANK_0 = SimpleNamespace(is_global_zero=True)
 
 class Module(Pretraining):
     def __init__(self):  # neither model nor optimizer: a callback looks at the step and the tasks' names alone
-        self.steps_done, self.held_out = 0, {}
+        self.steps_done, self.held_out, self.start = 0, {}, Start(0, {})
 
     @property
     def model(self):
@@ -31,8 +33,8 @@ def reference(tmp_path):
 
 def follow(directory, reference, values, begin=1, window=4):
     """Steps from ``begin`` on with these perplexities; as a run does, rows first."""
-    metrics = SimpleNamespace(every_n_steps=1, row={})
-    alarm, module = Collapse(directory, metrics, "wav2vec", reference, window), Module()
+    metrics, incidents = SimpleNamespace(due=lambda module: True, row={}), Incidents(directory, {}, {})
+    alarm, module = Collapse(directory, metrics, incidents, "wav2vec", reference, window), Module()
     alarm.on_train_start(RANK_0, module)
     for step, value in enumerate(values, begin):
         metrics.row = {"wav2vec/code_perplexity": value}
@@ -101,6 +103,6 @@ def test_wrong_references_are_named(tmp_path, content, message):
 def test_unknown_reference_and_task(tmp_path, reference):
     with pytest.raises(InputError, match=r"neither a file nor shipped; did you mean 'wav2vec2_tiny'\?"):
         read_bands("wav2vec_tiny")
-    alarm = Collapse(RunDirectory(str(tmp_path / "run")), SimpleNamespace(), "wav2vek", reference)
+    alarm = Collapse(RunDirectory(str(tmp_path / "run")), SimpleNamespace(), None, "wav2vek", reference)
     with pytest.raises(InputError, match=r"task 'wav2vek' is not there; did you mean 'wav2vec'\?"):
         alarm.on_train_start(RANK_0, Module())

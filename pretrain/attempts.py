@@ -1,0 +1,115 @@
+"""A run that dies again and again in the same step: the deaths are counted, and the third is the last.
+
+What a process is at is written to a file without a flush: that costs microseconds, and outlives the process, not the
+host. A host's death says nothing about the step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from data.errors import InputError
+from pretrain.signals import Interrupted, Stopped
+
+PROGRESS, DEATHS = "progress", "deaths.json"
+ALLOW = "attempts"
+"""What ``allow_changes`` must hold for a run to be tried again."""
+_KILLED = "killed"
+_LENGTH = 20
+
+
+class Attempts:
+    """Which step this process works on, and in which ones earlier ones ended. A context around the whole run.
+
+    Args:
+        folder: the run directory; on rank 0 alone, the others keep no count.
+        most: deaths in one step, with none in a later one between them, after which the run is not tried again; None:
+            it always is.
+    """
+
+    def __init__(self, folder: Path | None, most: int | None) -> None:
+        self.folder, self.most = folder, most
+        self._file = -1
+        self._step = 0
+
+    def begin(self, allowed: list[str], samples: Callable[[int], str]) -> None:
+        """Looks at how earlier attempts ended, before the first step of this one.
+
+        Args:
+            allowed: the config's ``allow_changes``.
+            samples: step, counted from 1 -> its samples in words.
+
+        Raises:
+            InputError: too many of them ended in the same step.
+        """
+        if self.folder is None:
+            return
+        deaths, step, cause = self._deaths(), *self._progress()
+        if step:
+            deaths = [*(d for d in deaths if d["step"] == step), {"step": step, "cause": cause or _KILLED}]
+        if ALLOW in allowed:
+            deaths = []
+        self._write(deaths)
+        self._file = os.open(self.folder / PROGRESS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        if self.most is not None and len(deaths) >= self.most:
+            step, causes = deaths[-1]["step"], "; ".join(dict.fromkeys(death["cause"] for death in deaths))
+            raise InputError(
+                f"the run has died {len(deaths)} times in step {step} ({causes}) and come no further; the samples of "
+                f"that step: {samples(step)}; mend the cause, then allow_changes=[{','.join([*allowed, ALLOW])}]"
+            )
+
+    def note(self, step: int) -> None:
+        """Step ``step``, counted from 1, begins."""
+        self._step = step
+        if self._file >= 0:
+            os.pwrite(self._file, f"{step:0{_LENGTH}d}\n".encode(), 0)
+
+    def __enter__(self) -> Attempts:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file < 0:
+            return
+        died = error is not None and not isinstance(error, Stopped | Interrupted) and self._step > 0
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}" if died else ""
+        text = f"{self._step if died else 0:0{_LENGTH}d}\n{cause}"
+        os.pwrite(self._file, text.encode(), 0)
+        os.close(self._file)
+        self._file = -1
+
+    def _progress(self) -> tuple[int, str]:
+        """(step in which the last attempt ended, 0 for none; what ended it, "" if it could not say)."""
+        assert self.folder is not None
+        try:
+            number, _, cause = (self.folder / PROGRESS).read_text(errors="replace").partition("\n")
+            return int(number or 0), cause
+        except (OSError, ValueError):
+            return 0, ""
+
+    def _deaths(self) -> list[dict[str, Any]]:
+        assert self.folder is not None
+        try:
+            found = json.loads((self.folder / DEATHS).read_text())
+            return [{"step": int(one["step"]), "cause": str(one["cause"])} for one in found]
+        except (OSError, ValueError, TypeError, KeyError):
+            return []  # nobody is kept from going on by a count that cannot be read
+
+    def _write(self, deaths: list[dict[str, Any]]) -> None:
+        assert self.folder is not None
+        path = self.folder / DEATHS
+        if not deaths:
+            path.unlink(missing_ok=True)
+            return
+        partial = path.with_name(f".{DEATHS}.part")
+        with open(partial, "w") as file:
+            json.dump(deaths, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)

@@ -1,0 +1,155 @@
+"""Which checkpoints stay. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.errors import InputError, choices
+from pretrain.checkpoint.disk import flush, remove
+from pretrain.checkpoint.folder import STATE, mark, point, published, step_of, unfinished
+from pretrain.checkpoint.manifest import Damaged, read_json, verify
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What is kept; a checkpoint that one of the rules keeps stays.
+
+    Attributes:
+        last: the newest so many sound ones, at least 1.
+        every_n_steps: all of steps that it divides; None for none.
+        best: so many sound ones with the best value of ``metric``, of those at whose step it was measured.
+        metric: held-out metric, as ``metrics.jsonl`` has it without ``heldout/``.
+        mode: ``min`` or ``max``: which values are good.
+    """
+
+    last: int = 2
+    every_n_steps: int | None = None
+    best: int = 0
+    metric: str | None = None
+    mode: str = "min"
+
+
+def retention_of(options: Mapping[str, Any]) -> Retention:
+    """The rules of a config's ``checkpoint`` section.
+
+    Raises:
+        InputError: ``keep_best`` does not say what is best.
+    """
+    best = options["keep_best"]
+    if best["mode"] not in ("min", "max"):
+        raise InputError(f"checkpoint.keep_best.mode is '{best['mode']}'; {choices(best['mode'], ('min', 'max'))}")
+    if best["count"] and best["metric"] is None:
+        raise InputError("checkpoint.keep_best.count needs a held-out metric; give checkpoint.keep_best.metric=NAME")
+    metric = best["metric"] if best["count"] else None
+    every = options["keep_every_n_steps"]
+    return Retention(options["keep_last"], every, best["count"], metric, best["mode"])
+
+
+def prune(root: Path, retention: Retention, known_sound: Collection[str] = (), dry: bool = False) -> list[Path]:
+    """Removes what ``retention`` does not keep, and says what.
+
+    Only sound checkpoints count as kept, so that the last one that can be read is never removed. Damaged ones among the
+    newest are neither counted nor removed: they are evidence.
+
+    Args:
+        root: the run's ``checkpoints/``.
+        retention: the rules.
+        known_sound: names of those that this process has written or verified itself; they are not read again.
+        dry: say only.
+
+    Raises:
+        OSError: one could not be removed.
+    """
+    verdicts = dict.fromkeys(known_sound, True)
+    paths = published(root)
+    keep = _newest(paths, max(1, retention.last), verdicts)
+    keep |= {p for p in paths if retention.every_n_steps and step_of(p) % retention.every_n_steps == 0}
+    keep |= _best(paths, retention, verdicts)
+    removed = [path for path in paths if path not in keep]
+    for path in [] if dry else removed:
+        _remove(path)
+    return removed
+
+
+def _newest(paths: list[Path], count: int, verdicts: dict[str, bool]) -> set[Path]:
+    kept: set[Path] = set()
+    found = 0
+    for path in paths:
+        if found == count:
+            break
+        kept.add(path)
+        found += _sound(path, verdicts)
+    return kept
+
+
+def _best(paths: list[Path], retention: Retention, verdicts: dict[str, bool]) -> set[Path]:
+    if not retention.best or retention.metric is None:
+        return set()
+    sign = -1.0 if retention.mode == "max" else 1.0
+    values = {path: measured(path, retention.metric) for path in paths}
+    # Of equal ones the newer: paths come newest first, and sorting keeps that.
+    ranked = sorted((sign * v, path) for path, v in values.items() if v is not None)
+    ranked.sort(key=lambda one: (one[0], -step_of(one[1])))
+    sound = (path for _, path in ranked if _sound(path, verdicts))
+    return {path for path, _ in zip(sound, range(retention.best), strict=False)}
+
+
+def measured(path: Path, metric: str) -> float | None:
+    """The held-out value that was measured at a checkpoint's step; None if none was, or it cannot be read."""
+    try:
+        value = read_json(path / STATE)["held_out"][metric]
+    except (Damaged, OSError, KeyError, TypeError):
+        return None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _sound(path: Path, verdicts: dict[str, bool]) -> bool:
+    if path.name not in verdicts:
+        try:
+            verify(path)
+            verdicts[path.name] = True
+        except Damaged:
+            verdicts[path.name] = False
+    return verdicts[path.name]
+
+
+def _remove(path: Path) -> None:
+    """First out of the way by one rename that is on disk, so that nothing ever leaves half a checkpoint."""
+    grave = path.with_name(f".{path.name}.old")
+    remove(grave)
+    os.rename(path, grave)
+    flush(path.parent)
+    remove(grave)
+
+
+def withdraw(root: Path, after_step: int) -> list[Path]:
+    """Removes the checkpoints of steps after ``after_step``, newest first, and says which.
+
+    They are sound, but of a course that the run has turned back from; newest first, so that what a kill leaves is still
+    a beginning of that course.
+
+    Raises:
+        OSError: one could not be removed.
+    """
+    removed = [path for path in published(root) if step_of(path) > after_step]
+    for path in removed:
+        _remove(path)
+    left = published(root)
+    if removed and left:
+        point(root, left[0].name)
+    return removed
+
+
+def sweep(root: Path) -> None:
+    """Removes what a killed process left half-written or half-removed, and points to the newest checkpoint."""
+    for path in unfinished(root):
+        remove(path)
+    found = published(root)
+    if found:
+        mark(root)
+        point(root, found[0].name)

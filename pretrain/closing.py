@@ -1,0 +1,57 @@
+"""The last lines a person sees. Imports no torch: a run that is done says so at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from data.errors import InputError
+from pretrain import checkpoint, resume
+from pretrain.run import RunDirectory
+
+log = logging.getLogger("pretrain")
+
+
+def report(directory: RunDirectory, began: int, max_steps: int) -> None:
+    """The last lines a person sees: what was measured, and where everything is."""
+    results = directory.results()
+    if results is not None:
+        log.info("%s", table(results["metrics"]))
+    done = f"done: {max_steps} steps"
+    if began >= max_steps:
+        done = f"the run is at step {began} of max_steps={max_steps}: nothing left to do"
+    log.info("%s; everything is in %s", done, directory.path)
+
+
+def table(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """Lines of name, value and chance, aligned."""
+    width = max(map(len, scores), default=0)
+    lines = [f"{'held out':<{width}}  {'value':>9}  {'chance':>9}"]
+    for name, score in scores.items():
+        chance = f"{score['chance']:9.4g}" if "chance" in score else f"{'':>9}"
+        lines.append(f"{name:<{width}}  {score['value']:9.4g}  {chance}")
+    return "\n".join(lines)
+
+
+def finished(config: Mapping[str, Any]) -> int | None:
+    """The step at which the run that ``config`` describes is done already; None if there may be something to do.
+
+    In doubt there is: only a sound checkpoint of the last step, of a run with the same model and data order, says that
+    a job was started again for nothing. What the data is now is not looked at.
+
+    Args:
+        config: of the run, resolved.
+    """
+    directory = RunDirectory(config["run_dir"], rank=-1)
+    newest = next(iter(checkpoint.published(directory.checkpoints)), None)
+    if newest is None or checkpoint.step_of(newest) < config["max_steps"]:
+        return None
+    try:
+        frozen = directory.frozen_config()
+        if frozen is None or any(what for what, _, _ in resume.split_changes(frozen, config).values()):
+            return None
+        checkpoint.verify(newest)
+    except (InputError, checkpoint.Damaged):
+        return None
+    return checkpoint.step_of(newest)

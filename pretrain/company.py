@@ -1,0 +1,59 @@
+"""What the ranks of a run share beside collectives: what they agree on, signs of life, a count of attempts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch.distributed as dist
+
+from pretrain.agreement import Agreement
+from pretrain.attempts import Attempts
+from pretrain.lifeline import Lifeline
+from pretrain.ranks import Process
+from pretrain.run import RunDirectory
+
+
+@dataclass(frozen=True)
+class Company:
+    """One rank's part in it.
+
+    Attributes:
+        agreement: exchanged at each step edge.
+        lifeline: names a rank that is lost.
+        attempts: deaths of earlier processes in the same step; kept by rank 0.
+        requeue: whether the scheduler is asked to start the job again when it has told it to end.
+    """
+
+    agreement: Agreement
+    lifeline: Lifeline
+    attempts: Attempts
+    requeue: bool
+
+    def meet(self, timeout_s: float) -> None:
+        """Opens what needs the process group; a collective.
+
+        Args:
+            timeout_s: how long the ranks wait for one another at a step edge.
+
+        Raises:
+            RunError: rank 0 cannot be reached.
+        """
+        if self.lifeline.world_size == 1:
+            return
+        self.agreement.open(timeout_s)
+        address: list[Any] = [self.lifeline.listen() if self.lifeline.rank == 0 else None]
+        dist.broadcast_object_list(address, group=self.agreement.group)
+        if self.lifeline.rank:
+            self.lifeline.join(*address[0])
+        self.lifeline.start()
+
+
+def company_of(options: dict[str, Any], process: Process, directory: RunDirectory) -> Company:
+    """This process's part, as the config's section ``interruption`` wants it."""
+    return Company(
+        Agreement(process.rank, process.world_size),
+        Lifeline(process.rank, process.world_size, options["silence_s"]),
+        Attempts(directory.path if process.rank == 0 else None, options["attempts"]),
+        options["requeue"],
+    )

@@ -1,0 +1,171 @@
+"""Signals that ask a run to stop: noted from the first line of the program on, acted on where nothing is lost.
+
+A handler only notes the number. Who is at a place where stopping is safe looks at it: between the stages of the
+start, at the edge of a step, and in waits that may take long, which it cuts short. Imports no torch, so that it can be
+listening before the imports that take seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+REQUEUEING = (signal.SIGUSR1, signal.SIGUSR2)
+"""What a scheduler is asked to send before the time is over; the job is wanted again then."""
+
+EXIT_STOPPED, EXIT_INTERRUPTED = 143, 130
+START_GRACE_S = 20.0
+"""A start that is stuck (a dead mount, a rendezvous) ends so long after a signal; there is nothing to save yet."""
+_SAME_KEY_S = 0.5  # one Ctrl-C may arrive twice: from the terminal and from a launcher that passes it on
+_INSISTING = 3
+
+
+class Stopped(Exception):
+    """The run was stopped by a signal and can be continued; carries what a person reads.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.number = number
+
+
+class Interrupted(BaseException):
+    """A wait was left because of a signal. Like KeyboardInterrupt it is no ``Exception``: it is nobody's mistake."""
+
+
+def exit_code(number: int) -> int:
+    """130 for Ctrl-C, 143 for whatever a scheduler sends."""
+    return EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_STOPPED
+
+
+class Signals:
+    """What this process was sent.
+
+    Attributes:
+        received: the first of :data:`STOPPING`, 0 before; later ones change nothing.
+        requeueing: whether one of :data:`REQUEUEING` was among them.
+        running: whether training has begun, so that stopping is for the edge of a step.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.requeueing = False
+        self.running = False
+        self._since = 0.0
+        self._process = os.getpid()
+        self._waiting = 0  # number of the wait that may be cut short, 0 where there is none
+        self._waits = 0
+        self._patience = 0.0
+        self._reminded = False
+        self._insisted, self._last = 0, 0.0
+
+    def listen(self) -> None:
+        """Takes over the signals; again, wherever a library may have done so. Main thread only."""
+        self._process = os.getpid()
+        for number in STOPPING:
+            signal.signal(number, self._note)
+
+    def forget(self) -> None:
+        """As if nothing had been received; a process that trains several times in a row begins with it."""
+        self.__init__()  # type: ignore[misc]
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a forked child that has not set its own yet: the parent decides
+        if number == signal.SIGINT and not self._reminded:
+            self._insist()
+        self._reminded = False
+        self.requeueing |= number in REQUEUEING
+        if not self.received:
+            self.received, self._since = number, time.monotonic()
+            if not self.running:
+                threading.Thread(target=self._end_a_stuck_start, name="start watch", daemon=True).start()
+        self._cut()
+
+    def _cut(self) -> None:
+        if not self._waiting:
+            return
+        if time.monotonic() - self._since >= self._patience:
+            self._waiting = 0
+            raise Interrupted
+        self._remind()
+
+    def _remind(self) -> None:
+        """Comes back to a wait that has some time left yet."""
+        wait = self._waiting
+
+        def wake() -> None:
+            if self._waiting == wait:
+                self._reminded = True
+                signal.pthread_kill(threading.main_thread().ident or 0, self.received)
+
+        timer = threading.Timer(max(0.0, self._since + self._patience - time.monotonic()) + 0.01, wake)
+        timer.daemon = True
+        timer.start()
+
+    def _insist(self) -> None:
+        """Ctrl-C again and again is a person who wants out now, saved or not."""
+        now = time.monotonic()
+        self._insisted += now - self._last > _SAME_KEY_S
+        self._last = now
+        if self._insisted >= _INSISTING:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGINT)
+        if sys.stderr.isatty():
+            left = _INSISTING - self._insisted
+            print(f"stopping at the next step edge; Ctrl-C {left} more times ends at once, unsaved", file=sys.stderr)
+
+    def _end_a_stuck_start(self) -> None:
+        time.sleep(START_GRACE_S)
+        if not self.running:
+            print(f"pretrain: {self.described()} while it started; the same command continues", file=sys.stderr)
+            os._exit(exit_code(self.received))
+
+    def described(self) -> str:
+        """``stopped by SIGTERM``."""
+        return f"stopped by {signal.Signals(self.received).name}"
+
+    def check(self) -> None:
+        """Between the stages of a start, where nothing is lost yet.
+
+        Raises:
+            Stopped: a signal was received.
+        """
+        if self.received:
+            raise Stopped(f"{self.described()} before the first step", self.received)
+
+    @contextmanager
+    def cutting_short(self, patience_s: float = 0.0) -> Iterator[None]:
+        """A signal, also one that is there already, ends what is done in this context.
+
+        Args:
+            patience_s: but only so long after it was received.
+
+        Raises:
+            Interrupted: out of the context, at any place in it.
+        """
+        self._patience = patience_s
+        if self.received and time.monotonic() - self._since >= patience_s:
+            raise Interrupted
+        self._waits += 1
+        self._waiting = self._waits
+        if self.received:
+            self._remind()
+        try:
+            yield
+        finally:
+            self._waiting = 0
+
+
+SIGNALS = Signals()
+"""Of this process: handlers are the process's own, and so is what they note."""

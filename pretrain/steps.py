@@ -1,0 +1,73 @@
+"""A task's part of a step of a running trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from data.seeds import derive
+from modalities.objective import Found, Given, Step, Sums
+from pretrain.gradients import all_sum
+
+if TYPE_CHECKING:
+    from pretrain.module import Pretraining
+
+
+class TrainerStep(Step):
+    """Collectives over the trainer's processes, gathered parameters, seeds of its own.
+
+    Args:
+        module: what is trained.
+        number: the step, starting at 0.
+        task: its name.
+    """
+
+    def __init__(self, module: Pretraining, number: int, task: str) -> None:
+        super().__init__(number)
+        self.module, self.task, self.gradients = module, task, module.gradients
+        self.rank, self.world_size = self.gradients.rank, self.gradients.world_size
+        self.micro = 0
+
+    def backward(self, loss: Tensor) -> None:
+        """See :class:`Step`."""
+        self.module.manual_backward(loss)
+        self.gradients.take(self.micro)
+
+    def backward_alike(self, loss: Tensor) -> None:
+        """See :class:`Step`."""
+        self.module.manual_backward(loss * self.gradients.share)
+        self.gradients.take_alike()
+
+    def run(self, function: Callable[Given, Found], *given: Given.args, **named: Given.kwargs) -> Found:
+        """See :class:`Step`."""
+        return self.module.model.run(function, *given, **named)
+
+    def all_sum(self, x: Tensor) -> Tensor:
+        """See :class:`Step`."""
+        return all_sum(x, self.world_size)
+
+    def total(self, parts: Sequence[Sums]) -> Sums:
+        """See :class:`Step`."""
+        return self.gradients.total(parts)
+
+    def all_gather(self, x: Tensor) -> Tensor:
+        """See :class:`Step`."""
+        if self.world_size == 1:
+            return x
+        # A global batch is dealt evenly, so every process has the same number of rows.
+        parts = [torch.empty_like(x) for _ in range(self.world_size)]
+        dist.all_gather(parts, x.detach().contiguous())
+        return torch.cat(parts)
+
+    def seed(self, micro: int) -> None:
+        """See :class:`Step`."""
+        self.micro = micro
+        first, *rest = self.gradients.names(micro)
+        seed = derive(self.module.seed, "model", self.number, first, self.task, *rest)
+        torch.default_generator.manual_seed(seed)
+        if self.module.device.type == "cuda":
+            torch.cuda.manual_seed(seed)

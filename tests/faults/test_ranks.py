@@ -1,0 +1,128 @@
+"""Two processes: one is killed, stopped, fails or is signalled. Both end soon, with the cause, and can go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data.errors import RunError
+from pretrain import module
+from pretrain.run import RunDirectory
+from tests.faults.campaign import codes_of, kill_all, newest_step, steps_of
+from tests.faults.recipes import recipe
+from tests.integration.ranks import start_together
+from tests.integration.runs import outcome
+
+COMMAND = [*recipe("mlm_tiny"), "interruption.silence_s=2", "max_steps=30"]
+ENDLESS = [*COMMAND, "max_steps=100000"]
+
+
+def training(run_dir: Path, command: list[str], step: int = 3) -> list[int]:
+    """Starts two ranks; their ids once they have come to ``step``."""
+    pids = start_together(2, [*command, f"run_dir={run_dir}"])
+    end = time.monotonic() + 60
+    while (max(steps_of(run_dir), default=0)) < step:
+        assert time.monotonic() < end, "it does not even train"
+        time.sleep(0.01)
+    return pids
+
+
+def said(tmp_path: Path) -> str:
+    return (tmp_path / "stderr").read_text()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_killed_rank_is_named_and_the_run_goes_on_to_the_same_end(tmp_path: Path, which: int) -> None:
+    assert codes_of(start_together(2, [*COMMAND, f"run_dir={tmp_path / 'straight'}"])) == [0, 0]
+    pids = training(tmp_path / "run", COMMAND, 10)
+    began = time.monotonic()
+    kill_all([pids[which]])
+    codes = codes_of(pids)
+    assert (codes[which], codes[1 - which]) == (-signal.SIGKILL, 1)
+    assert time.monotonic() - began < 20
+    assert f"pretrain: error: rank {which} (process {pids[which]} on " in said(tmp_path)
+    assert "it was killed, or its host failed" in said(tmp_path)
+    assert codes_of(start_together(2, [*COMMAND, f"run_dir={tmp_path / 'run'}"])) == [0, 0]
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "straight")
+
+
+def test_a_stopped_rank_is_named_and_ends_the_other(tmp_path: Path) -> None:
+    pids = training(tmp_path / "run", ENDLESS)
+    began = time.monotonic()
+    kill_all([pids[1]], signal.SIGSTOP)
+    assert codes_of([pids[0]]) == [1]
+    assert time.monotonic() - began < 20
+    assert f"pretrain: error: rank 1 (process {pids[1]} on " in said(tmp_path)
+    assert "has given no sign of life for" in said(tmp_path)
+    kill_all([pids[1]])
+    codes_of([pids[1]])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_one_rank_stops_both_at_one_step(tmp_path: Path, number: signal.Signals) -> None:
+    pids = training(tmp_path / "run", ENDLESS)
+    kill_all([pids[1]], number)
+    assert codes_of(pids) == [143, 143]
+    assert newest_step(tmp_path / "run") == max(steps_of(tmp_path / "run"))
+    done = {
+        int(line.split(" after step ")[1].split(";")[0]) for line in said(tmp_path).splitlines() if " after " in line
+    }
+    assert done == {newest_step(tmp_path / "run")}
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("fault", [RunError("no memory left on the device"), ValueError("a bug")])
+def test_a_rank_that_fails_ends_the_other_with_its_reason(
+    tmp_path: Path, which: int, fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = module.Pretraining.training_step
+
+    def failing(self: module.Pretraining, batch: object, index: int) -> None:
+        if self.steps_done == 9 and self.trainer.global_rank == which:
+            raise fault
+        step(self, batch, index)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module.Pretraining, "training_step", failing)
+    began = time.monotonic()
+    pids = start_together(2, [*COMMAND, f"run_dir={tmp_path / 'run'}"])
+    assert codes_of(pids) == [1, 1]
+    assert time.monotonic() - began < 60
+    assert f"pretrain: error: rank {which} (process {pids[which]} on " in said(tmp_path)
+    assert str(fault) in said(tmp_path)
+    assert newest_step(tmp_path / "run") in (0, 7)  # of whole steps alone
+    assert {row["step"] for row in RunDirectory(str(tmp_path / "run"), -1).rows("metrics.jsonl")} == set(range(1, 10))
+
+
+def test_the_own_launcher_ends_its_ranks_together(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pretrain", *ENDLESS, f"run_dir={tmp_path / 'run'}", "trainer.devices=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def begun(step: int) -> subprocess.Popen[str]:
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        end = time.monotonic() + 90
+        while max(steps_of(tmp_path / "run"), default=0) < step and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        return process
+
+    process = begun(3)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 143, error[-2000:]
+    saved = newest_step(tmp_path / "run")
+    assert saved == max(steps_of(tmp_path / "run"))
+
+    process = begun(saved + 3)
+    children = [int(c) for c in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert len(children) == 2
+    os.kill(children[1], signal.SIGKILL)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"rank 1 (process {children[1]} on " in error
+    assert not any(Path(f"/proc/{child}").exists() for child in children)

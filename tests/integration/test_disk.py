@@ -1,0 +1,133 @@
+"""Disks that fill up, become read-only or fail: training goes on while an older checkpoint stands."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pretrain import checkpoint
+from tests.integration.runs import SMALL, outcome, run, start, wait
+from tests.integration.small_disk import fill, on_small_disk, writable
+
+STANDS = "an older one stands"
+LONG = [*SMALL, "max_steps=90", "evaluate.every_n_steps=90", "checkpoint.every_n_steps=10"]
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def events(run_dir: Path) -> list[dict]:
+    path = run_dir / "events.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def told_in(errors: Path, before: Callable[[], None] | None = None) -> Callable[[], None]:
+    """What the forked run says on stderr goes to a file of its own, not to pytest's."""
+
+    def prepare() -> None:
+        sys.stderr = open(errors, "a", buffering=1)  # noqa: SIM115 - as long as the process lives
+        if before:
+            before()
+
+    return prepare
+
+
+def trouble(run_dir: Path, errors: Path, begin: Callable[[], None], end: Callable[[], None], said: str) -> None:
+    """A run during which something becomes of the disk, which is over once the run has said ``said``."""
+    pid = start([*LONG, f"run_dir={run_dir}"], told_in(errors))
+    until(lambda: bool(checkpoint.published(run_dir / "checkpoints")))
+    begin()
+    until(lambda: errors.exists() and any(said in x and STANDS in x for x in errors.read_text().splitlines()))
+    end()
+    assert wait(pid) == 0
+    assert checkpoint.find(run_dir).step == 90
+    told = [row["event"] for row in events(run_dir) if row["event"].startswith("checkpoint")]
+    assert told[0] == "checkpoint_failed"
+    assert told[-1] == "checkpoint_again"
+    assert len(told) < 20  # a bounded rate of tries
+    assert not [p for p in (run_dir / "checkpoints").iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_a_disk_that_is_full_or_read_only_for_a_while(tmp_path: Path, how: str) -> None:
+    twin = tmp_path / "twin"
+    assert run([*LONG, f"run_dir={twin}"]) == 0
+
+    def body() -> None:
+        disk = tmp_path / "disk"
+        run_dir = disk / "run"
+        if how == "full":
+            held: list[Path] = []
+            ends = [lambda: held.append(fill(disk)), lambda: held[0].unlink()]
+            said = "No space left on device"
+        else:
+            root = run_dir / "checkpoints"
+            ends = [lambda: writable(root, False), lambda: writable(root, True)]
+            said = "Read-only file system"
+        trouble(run_dir, tmp_path / "errors", ends[0], ends[1], said)
+        assert outcome(run_dir) == outcome(twin)
+
+    on_small_disk(tmp_path / "disk", "60m", body)
+
+
+def test_no_room_is_found_before_the_first_step(tmp_path: Path) -> None:
+    def body() -> None:
+        disk, errors = tmp_path / "disk", tmp_path / "errors"
+        assert wait(start([*SMALL, f"run_dir={disk / 'run'}"], told_in(errors))) == 2
+        [line] = [x for x in errors.read_text().splitlines() if x.startswith("pretrain: error")]
+        assert "are kept and one more is written before one goes; make room" in line
+        assert not (disk / "run/metrics.jsonl").exists()
+
+    on_small_disk(tmp_path / "disk", "900k", body)
+
+
+def small_files() -> None:
+    """Files of this process may not become large: a real error of write(), at the first tensors."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 17, resource.RLIM_INFINITY))
+
+
+def broken_disk() -> None:
+    """From the third checkpoint on the disk fails to keep what it took, as a dying one does."""
+    real, count = os.fsync, [0]
+
+    def fsync(handle: int) -> None:
+        target = os.readlink(f"/proc/self/fd/{handle}")
+        count[0] += target.endswith("model.safetensors")
+        if count[0] > 2 and target.endswith("model.safetensors"):
+            raise OSError(errno.EIO, "Input/output error")
+        real(handle)
+
+    os.fsync = fsync
+
+
+@pytest.mark.parametrize(
+    ("before", "published", "message"),
+    [
+        (small_files, [], "the checkpoint of step 3 cannot be written: [Errno 27] File too large; there is none yet"),
+        (broken_disk, [6, 3], "step 12 cannot be written: [Errno 5] Input/output error; older ones are untouched"),
+    ],
+)
+def test_the_first_and_the_last_save_must_succeed(
+    tmp_path: Path, before: Callable[[], None], published: list[int], message: str
+) -> None:
+    errors, run_dir = tmp_path / "errors", tmp_path / "run"
+    assert wait(start([*SMALL, f"run_dir={run_dir}"], told_in(errors, before))) == 1
+    [line] = [x for x in errors.read_text().splitlines() if x.startswith("pretrain: error")]
+    assert message in line
+    assert [checkpoint.step_of(p) for p in checkpoint.published(run_dir / "checkpoints")] == published
+    assert run([*SMALL, f"run_dir={run_dir}"]) == 0
+    assert checkpoint.find(run_dir).step == 12

@@ -1,0 +1,84 @@
+"""Deaths in the same step are counted over processes that are really killed."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from data.errors import InputError, RunError
+from pretrain.attempts import DEATHS, Attempts
+from pretrain.signals import Stopped
+
+
+def attempt(folder, dies_in, how="kill", most=3, allowed=(), first=1):
+    """A process that works from step ``first`` to 9, in a fork; what kept it from beginning, or None."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            attempts = Attempts(folder, most)
+            with attempts:
+                attempts.begin(list(allowed), lambda step: f"the samples of {step}")
+                for step in range(first, 10):
+                    attempts.note(step)
+                    if step == dies_in and how == "kill":
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    if step == dies_in:
+                        raise {"error": RunError("no memory"), "stop": Stopped("", 15)}[how]
+        except InputError as error:
+            os.write(writing, str(error).encode())
+        except (RunError, Stopped):
+            pass
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(pid, 0)
+    with open(reading) as file:
+        return file.read() or None
+
+
+def test_the_third_death_in_a_step_is_the_last(tmp_path):
+    assert [attempt(tmp_path, 7, how) for how in ("kill", "error", "kill")] == [None] * 3
+    for _ in range(2):
+        assert attempt(tmp_path, 7) == (
+            "the run has died 3 times in step 7 (killed; RunError: no memory) and come no further; the samples of that "
+            "step: the samples of 7; mend the cause, then allow_changes=[attempts]"
+        )
+    assert attempt(tmp_path, 7, allowed=["attempts"]) is None  # and the count begins again
+    assert [attempt(tmp_path, 7), attempt(tmp_path, 7)] == [None, None]
+    assert attempt(tmp_path, 7) is not None
+
+
+def test_getting_further_counts_from_one(tmp_path):
+    assert [attempt(tmp_path, step) for step in (7, 7, 8, 7, 7, 8)] == [None] * 6
+    assert len(json.loads((tmp_path / DEATHS).read_text())) == 2
+
+
+def test_a_stop_or_an_end_is_no_death(tmp_path):
+    assert [attempt(tmp_path, 7, "stop") for _ in range(5)] == [None] * 5
+    assert [attempt(tmp_path, 99) for _ in range(5)] == [None] * 5
+    assert not (tmp_path / DEATHS).exists()
+
+
+def test_a_death_before_the_first_step_says_nothing(tmp_path):
+    assert [attempt(tmp_path, 0, first=0) for _ in range(5)] == [None] * 5
+
+
+def test_no_limit(tmp_path):
+    assert [attempt(tmp_path, 7, most=None) for _ in range(5)] == [None] * 5
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[{}]", "[1]", "{}", '[{"step": "x", "cause": 1}]'])
+def test_a_count_that_cannot_be_read_stops_nobody(tmp_path, text):
+    (tmp_path / DEATHS).write_text(text)
+    (tmp_path / "progress").write_text(text)
+    assert attempt(tmp_path, 7) is None
+
+
+def test_other_ranks_keep_no_count(tmp_path):
+    attempts = Attempts(None, 3)
+    with attempts:
+        attempts.begin([], str)
+        attempts.note(1)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,131 @@
+"""One process group at a time, whoever removes lock files, and on file systems that know no locks."""
+
+import errno
+import fcntl
+import os
+import signal
+import time
+
+import pytest
+
+from data.errors import InputError, RunError
+from pretrain.lease import Lease
+
+
+def holder(folder):
+    """Forks a process that takes the lease and keeps it until it is killed; its id, None if it got none."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            lease = Lease(folder, "run")  # noqa: F841 - held
+            os.write(writing, b"y")
+            time.sleep(60)
+        except InputError:
+            os.write(writing, b"n")
+        finally:
+            os._exit(0)
+    os.close(writing)
+    got = os.read(reading, 1)
+    os.close(reading)
+    if got == b"y":
+        return pid
+    os.waitpid(pid, 0)
+    return None
+
+
+def end(pid):
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_fifty_races_have_one_winner_each(tmp_path):
+    for race in range(50):
+        folder = tmp_path / str(race)
+        folder.mkdir()
+        go, ready = folder / "go", []
+        for runner in range(4):
+            pid = os.fork()
+            if pid == 0:
+                code = 2
+                try:
+                    while not go.exists():
+                        pass
+                    lease = Lease(folder, "run")  # noqa: F841 - held
+                    (folder / f"won-{runner}").write_text("")
+                    while len(list(folder.glob("lost-*"))) < 3:
+                        time.sleep(0.001)
+                    code = 0
+                except InputError:
+                    (folder / f"lost-{runner}").write_text("")
+                    code = 1
+                finally:
+                    os._exit(code)
+            ready.append(pid)
+        go.write_text("")
+        codes = sorted(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in ready)
+        assert codes == [0, 1, 1, 1]
+
+
+def test_a_killed_owner_is_followed_at_once(tmp_path):
+    pid = holder(tmp_path)
+    assert pid is not None
+    assert holder(tmp_path) is None
+    end(pid)
+    again = holder(tmp_path)
+    assert again is not None
+    end(again)
+
+
+def test_removing_the_lock_file_lets_nobody_in(tmp_path):
+    pid = holder(tmp_path)
+    (tmp_path / "lock").unlink()
+    assert holder(tmp_path) is None  # the directory is locked as well
+    end(pid)
+
+
+def test_an_owner_whose_place_was_taken_stops(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.EOPNOTSUPP, "no such locks")
+
+    monkeypatch.setattr(fcntl, "flock", none)  # as where directories cannot be locked
+    lease = Lease(tmp_path, "run")
+    lease.hold()
+    (tmp_path / "lock").unlink()
+    lease.hold()
+    assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} on ")
+    (tmp_path / "lock").unlink()
+    pid = holder(tmp_path)
+    try:
+        with pytest.raises(RunError, match=rf"lock' was removed, and process {pid} on .* works in this run directory"):
+            lease.hold()
+    finally:
+        end(pid)
+
+
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
+    def none(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", none)
+    monkeypatch.setattr(fcntl, "flock", none)
+    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
+    with caplog.at_level("WARNING", "pretrain"):
+        lease = Lease(tmp_path, "run")
+    lease.hold()
+    assert not lease.locking
+    assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_a_lock_file_removed_while_it_is_taken_is_taken_again(tmp_path, monkeypatch):
+    lockf, removed = fcntl.lockf, []
+
+    def late(file, flags):
+        if not removed:
+            removed.append(True)
+            (tmp_path / "lock").unlink()
+        return lockf(file, flags)
+
+    monkeypatch.setattr(fcntl, "lockf", late)
+    lease = Lease(tmp_path, "run")
+    assert lease._is_there()

@@ -1,0 +1,3 @@
+from tests.integration.conftest import demo_cache
+
+__all__ = ["demo_cache"]
