@@ -1,4 +1,4 @@
-"""A run goes on with any number of devices and any strategy: same samples, weights equal up to rounding or to the bit."""
+"""A run goes on with any number of devices and any strategy: same samples, weights equal by rounding or to the bit."""
 
 from __future__ import annotations
 

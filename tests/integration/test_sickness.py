@@ -33,7 +33,7 @@ class Fault(pl.Callback):
         objective.__dict__.pop("step", None)
         if self.first <= position < self.last:
             plain = objective.step
-            objective.step = lambda encoders, batches, step, weight: plain(encoders, batches, step, weight * self.factor)
+            objective.step = lambda e, batches, step, weight: plain(e, batches, step, weight * self.factor)
 """
 MLM = [
     *(one for one in SMALL if one.startswith(("data.", "evaluate.", "trainer.", "loader.", "schedule.", "tasks.mlm"))),
@@ -217,6 +217,42 @@ def test_policies_of_spikes(tmp_path: Path, policy: str, code: int) -> None:
     assert [row["step"] for row in events][:1] == ([] if policy == "off" else [14])
     skipped = [row["step"] for row in rows(tmp_path / "run", "metrics.jsonl") if "skipped" in row]
     assert skipped == ([14] if policy == "skip" else [])
+
+
+def alarmed(run_dir: Path, policy: str, from_step: int, *more: str) -> list[str]:
+    """A run whose loss is above a limit from a step on."""
+    limits = f"task: mlm, metric: loss, high: 1, from_step: {from_step}, window: 1, policy: {policy}"
+    node = f"{{_target_: pretrain.callbacks.limits.Limits, {limits}}}"
+    return [*MLM, f"run_dir={run_dir}", f"+alarms.loss={node}", *BACK, "max_steps=16", *more]
+
+
+def test_an_alarm_leaves_out_what_follows(tmp_path: Path) -> None:
+    again = alarmed(tmp_path / "run", "skip", 12)
+    assert run(again) == 0
+    [decision] = rows(tmp_path / "run", "decisions.jsonl")
+    assert (decision["step"], decision["back"], decision["jumps"]) == (12, False, {"mlm": 8})
+    events = rows(tmp_path / "run", "events.jsonl")
+    assert [(row["step"], row["event"], row.get("policy")) for row in events] == [
+        (12, "left_band", "skip"),
+        (12, "jump", None),
+    ]
+    positions = {row["step"]: row["position"] for row in seen(tmp_path / "run")}
+    assert positions == {step: 4 * (step - 1) + (8 if step > 12 else 0) for step in range(1, 17)}
+    whole = outcome(tmp_path / "run")
+    for path in checkpoint.published(tmp_path / "run/checkpoints")[:2]:  # back to step 10
+        shutil.rmtree(path)
+    assert run(again) == 0
+    assert outcome(tmp_path / "run") == whole
+    assert rows(tmp_path / "run", "events.jsonl") == events
+    assert rows(tmp_path / "run", "decisions.jsonl") == [decision]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("policy", "code", "decided"), [("rewind", 1, [5, 5]), ("stop", 1, []), ("warn", 0, [])])
+def test_other_policies_of_alarms(tmp_path: Path, policy: str, code: int, decided: list[int]) -> None:
+    """What an alarm looks at does not get better by going back: that ends when it was done often enough."""
+    assert run(alarmed(tmp_path / "run", policy, 9, "sick.rewind.at_most=2")) == code
+    assert [row["step"] for row in rows(tmp_path / "run", "decisions.jsonl")] == decided
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from modalities.contrastive import Contrastive, info_nce
 from modalities.encoder import Encoder
 from modalities.layout import Layout
 from modalities.objective import Step
+from modalities.pairs import effective_rank
 from modalities.siglip import SigLIP, sigmoid_loss
 from pretrain.gradients import Gradients
 from pretrain.model import Model
@@ -139,17 +140,13 @@ def test_with_both_towers_locked_the_temperature_still_learns(micro):
     assert float(objective.logit_bias.grad.abs()) > 0
 
 
-@pytest.mark.parametrize("size", [(6, 32), (32, 6)])
-def test_effective_rank_counts_dimensions(size):
-    from modalities.pairs import effective_rank
-
+@pytest.mark.parametrize(("pairs", "width"), [(6, 32), (36, 6)])
+def test_effective_rank_counts_dimensions(pairs, width):
     torch.manual_seed(0)
-    row = torch.nn.functional.normalize(torch.randn(size[1]), dim=0)
-    assert float(effective_rank(row.expand(size))) == pytest.approx(1, rel=1e-5)
-    most = min(size)
-    spread = torch.eye(size[1])[torch.arange(size[0]) % most]
-    one_more = size[0] % most
-    values = torch.linalg.svdvals(spread).square()
-    assert float(effective_rank(spread)) == pytest.approx(float(values.sum() ** 2 / values.square().sum()), rel=1e-5)
-    if not one_more:
-        assert float(effective_rank(spread)) == pytest.approx(most, rel=1e-5)
+    alike = F.normalize(torch.randn(width), dim=0).expand(pairs, width)
+    assert float(effective_rank(alike)) == pytest.approx(1, rel=1e-5)
+    spread = torch.eye(width)[torch.arange(pairs) % width]
+    assert float(effective_rank(spread)) == pytest.approx(min(pairs, width), rel=1e-5)
+    rows = F.normalize(torch.randn(pairs, width), dim=-1)
+    squared = torch.linalg.svdvals(rows).square()
+    assert float(effective_rank(rows)) == pytest.approx(float(squared.sum() ** 2 / squared.square().sum()), rel=1e-4)

@@ -66,7 +66,7 @@ def test_memory_is_used_again(tmp_path):
     for step in (1, 2, 3):
         saver.start(step, whole(values(step)), facts(step))
         saver.finish()
-        places.append({key: t.data_ptr() for key, t in saver._snapshot._buffers.items()})
+        places.append(saver._snapshot._memory.data_ptr())
     assert places[0] == places[1] == places[2]
 
 
