@@ -2,6 +2,10 @@
 
 What a process is at is written to a file without a flush: that costs microseconds, and outlives the process, not the
 host. A host's death says nothing about the step.
+
+A process that was killed may be killed by its step (out of memory) or from outside, and what comes from outside most
+often hits the longest step: the first one after a start, in which workers are forked and code is compiled. So such a
+death, if it left no word, counts half.
 """
 
 from __future__ import annotations
@@ -28,8 +32,8 @@ class Attempts:
 
     Args:
         folder: the run directory; on rank 0 alone, the others keep no count.
-        most: deaths in one step, with none in a later one between them, after which the run is not tried again; None:
-            it always is.
+        most: deaths in one step, with none in a later one between them, after which the run is not tried again; twice
+            as many that left no word in the first step after a start. None: it always is.
     """
 
     def __init__(self, folder: Path | None, most: int | None) -> None:
@@ -49,14 +53,15 @@ class Attempts:
         """
         if self.folder is None:
             return
-        deaths, step, cause = self._deaths(), *self._progress()
+        deaths, (step, first, cause) = self._deaths(), self._progress()
         if step:
-            deaths = [*(d for d in deaths if d["step"] == step), {"step": step, "cause": cause or _KILLED}]
+            last = {"step": step, "cause": cause or _KILLED, "weight": 0.5 if first and not cause else 1.0}
+            deaths = [*(death for death in deaths if death["step"] == step), last]
         if ALLOW in allowed:
             deaths = []
         self._write(deaths)
         self._file = os.open(self.folder / PROGRESS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        if self.most is not None and len(deaths) >= self.most:
+        if self.most is not None and sum(death["weight"] for death in deaths) >= self.most:
             step, causes = deaths[-1]["step"], "; ".join(dict.fromkeys(death["cause"] for death in deaths))
             raise InputError(
                 f"the run has died {len(deaths)} times in step {step} ({causes}) and come no further; the samples of "
@@ -65,9 +70,10 @@ class Attempts:
 
     def note(self, step: int) -> None:
         """Step ``step``, counted from 1, begins."""
+        first = self._step == 0
         self._step = step
         if self._file >= 0:
-            os.pwrite(self._file, f"{step:0{_LENGTH}d}\n".encode(), 0)
+            os.pwrite(self._file, f"{step:0{_LENGTH}d} {int(first)}\n".encode(), 0)
 
     def __enter__(self) -> Attempts:
         return self
@@ -79,25 +85,27 @@ class Attempts:
             return
         died = error is not None and not isinstance(error, Stopped | Interrupted) and self._step > 0
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}" if died else ""
-        text = f"{self._step if died else 0:0{_LENGTH}d}\n{cause}"
+        text = f"{self._step if died else 0:0{_LENGTH}d} 0\n{cause}"
         os.pwrite(self._file, text.encode(), 0)
         os.close(self._file)
         self._file = -1
 
-    def _progress(self) -> tuple[int, str]:
-        """(step in which the last attempt ended, 0 for none; what ended it, "" if it could not say)."""
+    def _progress(self) -> tuple[int, bool, str]:
+        """Step in which the last attempt ended, 0 for none; whether its first; what ended it, "" if it did not say."""
         assert self.folder is not None
         try:
-            number, _, cause = (self.folder / PROGRESS).read_text(errors="replace").partition("\n")
-            return int(number or 0), cause
+            numbers, _, cause = (self.folder / PROGRESS).read_text(errors="replace").partition("\n")
+            step, first = map(int, numbers.split())
+            return step, bool(first), cause
         except (OSError, ValueError):
-            return 0, ""
+            return 0, False, ""
 
     def _deaths(self) -> list[dict[str, Any]]:
         assert self.folder is not None
         try:
             found = json.loads((self.folder / DEATHS).read_text())
-            return [{"step": int(one["step"]), "cause": str(one["cause"])} for one in found]
+            names = {"step": int, "cause": str, "weight": float}
+            return [{name: kind(one[name]) for name, kind in names.items()} for one in found]
         except (OSError, ValueError, TypeError, KeyError):
             return []  # nobody is kept from going on by a count that cannot be read
 

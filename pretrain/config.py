@@ -22,10 +22,7 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from data.errors import InputError, choices
 from pretrain import resolvers
 from pretrain.schema import RunConfig
-from pretrain.targets import check_roots
-
-# What lets a config run code. A config file is often somebody else's, so it cannot permit itself anything.
-_COMMAND_LINE = ("trusted_roots", "cache.allowed_pipes")
+from pretrain.targets import check_trust
 
 # Parts of a config that are built from ``_target_`` nodes; their keys are checked against what is built.
 _FREE = {
@@ -101,7 +98,7 @@ def load(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, A
         raise InputError(_one_line(error)) from None
     assert isinstance(resolved, dict)
     _check_values(resolved, RunConfig, "")
-    _check_trust(resolved, overrides)
+    check_trust(resolved, overrides)
     return {str(key): value for key, value in resolved.items()}
 
 
@@ -126,22 +123,6 @@ def _check_values(node: Mapping[Any, Any], schema: type, where: str) -> None:
         elif typing.get_origin(hint) is dict and is_dataclass(typing.get_args(hint)[1]):
             for name, inner in value.items():
                 _check_values(inner, typing.get_args(hint)[1], f"{place}.{name}.")
-
-
-def _check_trust(config: Mapping[Any, Any], overrides: Sequence[str]) -> None:
-    """Refuses trust that a config file gives itself."""
-    said = {override.partition("=")[0].lstrip("+") for override in overrides}
-    for key in _COMMAND_LINE:
-        node: Any = config
-        for part in key.split("."):
-            node = node[part]
-        if node and key not in said:
-            given = ",".join(f"'{one}'" for one in node)
-            raise InputError(
-                f"{key} is set by a config file to [{given}]; what may run code is for the command line alone to say: "
-                f"{key}=[...]"
-            )
-    check_roots(config["trusted_roots"])
 
 
 def _check_keys(node: Any, schema: type, where: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -48,6 +48,8 @@ _FUNCTIONS = ("torchvision.models", "torchaudio.models", "timm.models")
 ROOTS = (*_OWN, *_CLASSES)
 # However far the user's trust goes, these packages are not opened beyond what is above.
 _CLOSED = {name.partition(".")[0] for name in ROOTS} | {"data", "conf"}
+# Keys that let a run execute what is not its own. A config file is often somebody else's: it cannot permit itself that.
+_COMMAND_LINE = ("trusted_roots", "cache.allowed_pipes")
 # Arguments of others' factories that load code or pickles from a place that the config names.
 _REFUSED_ARGUMENTS = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "trust_remote_code", "auto_map")
 _REFUSED_PREFIXES = ("hf_hub:", "hf-hub:", "local-dir:", "local_dir:")
@@ -81,13 +83,28 @@ def locate(name: str, where: str, roots: tuple[str, ...] = ()) -> Any:
     return found
 
 
-def check_roots(roots: list[str]) -> None:
-    """Checks what the user trusts.
+def check_trust(config: Mapping[Any, Any], overrides: Sequence[str]) -> None:
+    """Checks whom the user trusts: on the command line alone, whatever config files give themselves.
+
+    Args:
+        config: resolved.
+        overrides: of the command line.
 
     Raises:
-        InputError: a root is no package's name, or belongs to Python itself.
+        InputError: a config file lets itself run code, or a trusted root is no package of the user's.
     """
-    for root in roots:
+    said = {override.partition("=")[0].lstrip("+") for override in overrides}
+    for key in _COMMAND_LINE:
+        node: Any = config
+        for part in key.split("."):
+            node = node[part]
+        if node and key not in said:
+            given = ",".join(f"'{one}'" for one in node)
+            raise InputError(
+                f"{key} is set by a config file to [{given}]; what may run code is for the command line alone to say: "
+                f"{key}=[...]"
+            )
+    for root in config["trusted_roots"]:
         if not all(part.isidentifier() for part in root.split(".")):
             raise InputError(f"trusted_roots: '{root}' is no name of a package")
         if root.partition(".")[0] in sys.stdlib_module_names:

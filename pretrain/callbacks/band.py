@@ -51,7 +51,7 @@ class Band:
 class BandAlarm(pl.Callback):
     """Compares the mean of the last ``window`` rows of a task's metrics with a band at each row.
 
-    When a metric leaves its band, the alarm's policy is answered and a row goes to ``events.jsonl``: ``step``, ``event``
+    When a metric leaves its band, the policy is answered and a row goes to ``events.jsonl``: ``step``, ``event``
     (``left_band``), ``task``, ``metric``, ``value``, ``low``, ``high``, ``policy`` and ``samples``; another one
     (``back_in_band``) when it comes back. What is in the run's files alone decides, so that a run that was interrupted
     says the same.
@@ -144,14 +144,14 @@ class BandAlarm(pl.Callback):
         self, module: Pretraining, name: str, value: float, bounds: tuple[float, float] | None, outside: bool
     ) -> None:
         low, high = (None if bound != bound else bound for bound in bounds or (float("nan"),) * 2)
-        event = {"event": LEFT if outside else BACK, "task": self.task, "metric": name}
-        event |= {"value": value, "low": low, "high": high}
+        what = LEFT if outside else BACK
+        event = {"event": what, "task": self.task, "metric": name, "value": value, "low": low, "high": high}
         healthy = " to ".join("any" if bound is None else f"{bound:.3g}" for bound in (low, high))
         told = f"{self.task}/{name} is {value:.3g}, {self.healthy} {healthy}"
         step = module.steps_done
         if outside:
-            what = f"{told}; it {self.likely}" + ("; the run goes on" if self.policy == WARN else "")
-            self.incidents.report(module.start, step, event, self.policy, what)
+            reason = f"{told}; it {self.likely}" + ("; the run goes on" if self.policy == WARN else "")
+            self.incidents.report(module.start, step, event, self.policy, reason)
         else:
             self.directory.append(EVENTS, {"step": step, **event})
             log.info("step %d: %s: back in the band", step, told)

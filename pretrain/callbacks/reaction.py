@@ -120,7 +120,10 @@ class Reaction(pl.Callback):
         log.warning("gone back to step %d; %d batches of each task are left out there", target, batches)
 
     def _go_ahead(self, module: Pretraining, incident: Incident) -> None:
-        decision = self._from_first(self._decision(module.steps_done, self.skip_beyond, incident, back=False))
+        step = module.steps_done
+        if any(decision["step"] == step and not decision["back"] for decision in module.start.decisions):
+            return  # decided when the run came by here before
+        decision = self._from_first(self._decision(step, self.skip_beyond, incident, back=False))
         if self.directory.rank == 0:
             decisions.keep(self.directory, [*decisions.read(self.directory), decision])
         module.start.decisions = [*module.start.decisions, decision]

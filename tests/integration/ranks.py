@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from tests.integration.runs import start, wait
 
 
-def start_together(world_size: int, arguments: Sequence[str]) -> list[int]:
-    """Forks the ranks of ``pretrain ARGUMENTS trainer.devices=WORLD_SIZE``, as torchrun would; their ids by rank."""
+def start_together(
+    world_size: int, arguments: Sequence[str], sabotage: Mapping[int, Callable[[], None]] | None = None
+) -> list[int]:
+    """Forks the ranks of ``pretrain ARGUMENTS trainer.devices=WORLD_SIZE``, as torchrun would; their ids by rank.
+
+    ``sabotage`` is called in the ranks that it names, before anything else.
+    """
     if world_size == 1:
         return [start(arguments)]
     with socket.socket() as probe:
@@ -21,7 +26,10 @@ def start_together(world_size: int, arguments: Sequence[str]) -> list[int]:
     common |= {"MASTER_ADDR": "127.0.0.1"}
     devices = f"trainer.devices={world_size}"
     return [
-        start([*arguments, devices], partial(_set, {**common, "RANK": rank, "LOCAL_RANK": rank}))
+        start(
+            [*arguments, devices],
+            partial(_set, {**common, "RANK": rank, "LOCAL_RANK": rank}, (sabotage or {}).get(rank)),
+        )
         for rank in range(world_size)
     ]
 
@@ -31,5 +39,7 @@ def run_together(world_size: int, arguments: Sequence[str], seconds: float = 240
     return [wait(pid, seconds) for pid in start_together(world_size, arguments)]
 
 
-def _set(environment: dict[str, object]) -> None:
+def _set(environment: dict[str, object], sabotage: Callable[[], None] | None = None) -> None:
     os.environ |= {key: str(value) for key, value in environment.items()}
+    if sabotage:
+        sabotage()

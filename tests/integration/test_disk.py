@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pretrain import checkpoint
+from tests.integration.ranks import run_together, start_together
 from tests.integration.runs import SMALL, outcome, run, start, wait
 from tests.integration.small_disk import fill, on_small_disk, writable
 
@@ -131,3 +132,31 @@ def test_the_first_and_the_last_save_must_succeed(
     assert [checkpoint.step_of(p) for p in checkpoint.published(run_dir / "checkpoints")] == published
     assert run([*SMALL, f"run_dir={run_dir}"]) == 0
     assert checkpoint.find(run_dir).step == 12
+
+
+def over_quota() -> None:
+    """What this process writes to the checkpoint of step 6 is over its quota."""
+    real = os.write
+
+    def write(handle: int, data: bytes) -> int:
+        if "step-00000006" in os.readlink(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        return real(handle, data)
+
+    os.write = write
+
+
+def test_one_of_two_processes_cannot_write_its_share(tmp_path: Path) -> None:
+    twin, run_dir = tmp_path / "twin", tmp_path / "run"
+    options = [*SMALL, "trainer.strategy=fsdp", "trainer.accelerator=cpu"]
+    assert run_together(2, [*options, f"run_dir={twin}"]) == [0, 0]
+    pids = start_together(2, [*options, f"run_dir={run_dir}"], {1: over_quota})
+    assert [wait(pid, 240) for pid in pids] == [0, 0]
+    told = events(run_dir)
+    assert [row["event"] for row in told] == ["checkpoint_failed", "checkpoint_again"]
+    assert told[0]["checkpoint"] == 6
+    assert "cannot be written on process 1: [Errno 122]" in (run_dir / "log.txt").read_text()
+    newest, _ = checkpoint.published(run_dir / "checkpoints")
+    assert len(list(newest.glob("model-0000?-of-00002.safetensors"))) == 2
+    assert not [p for p in (run_dir / "checkpoints").iterdir() if p.name.startswith(".")]
+    assert outcome(run_dir) == outcome(twin)

@@ -55,6 +55,15 @@ def test_getting_further_counts_from_one(tmp_path):
     assert len(json.loads((tmp_path / DEATHS).read_text())) == 2
 
 
+def test_a_kill_in_the_first_step_after_a_start_counts_half_and_an_error_there_whole(tmp_path):
+    assert [attempt(tmp_path, 7, first=7) for _ in range(6)] == [None] * 6
+    assert "has died 6 times in step 7 (killed)" in attempt(tmp_path, 7, first=7)
+    other = tmp_path / "other"
+    other.mkdir()
+    assert [attempt(other, 7, "error", first=7) for _ in range(3)] == [None] * 3
+    assert "has died 3 times in step 7 (RunError: no memory)" in attempt(other, 7, first=7)
+
+
 def test_a_stop_or_an_end_is_no_death(tmp_path):
     assert [attempt(tmp_path, 7, "stop") for _ in range(5)] == [None] * 5
     assert [attempt(tmp_path, 99) for _ in range(5)] == [None] * 5

@@ -1,0 +1,156 @@
+"""A real Slurm: a job of two tasks is warned of its time limit, preempted and requeued, and comes to the same end.
+
+The cluster is one that ``SLURM_CONF`` names, or that the command in ``PRETRAIN_SLURM_UP`` starts in a directory it is
+given (and prints ``export SLURM_CONF=...``), with a partition ``urgent`` that preempts ``main``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.campaign import newest_step, steps_of
+from tests.faults.recipes import recipe
+from tests.integration.runs import outcome
+
+pytestmark = pytest.mark.slow
+
+STEPS = 4000
+COMMAND = [*recipe("mlm_tiny"), f"max_steps={STEPS}", "evaluate.every_n_steps=100000", "checkpoint.every_n_steps=500"]
+COMMAND += [
+    "log_every_n_steps=10",
+    "ledger=false",
+    "loader.workers=0",
+    "trainer.devices=2",
+    "interruption.silence_s=10",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Slurm's programs answer."""
+    before, up = os.environ.get("SLURM_CONF"), os.environ.get("PRETRAIN_SLURM_UP")
+    folder = tmp_path_factory.mktemp("slurm")
+    if before is None and up is not None:
+        told = subprocess.run([*up.split(), str(folder)], capture_output=True, text=True, timeout=300, check=False)
+        found = re.search(r"SLURM_CONF=(\S+)", told.stdout)
+        if found:
+            os.environ["SLURM_CONF"] = found[1]
+    if not shutil.which("sbatch") or subprocess.run(["sinfo"], capture_output=True, check=False).returncode:
+        pytest.skip("no Slurm: give SLURM_CONF, or PRETRAIN_SLURM_UP='slurm-up --install -n 2 -c 4'")
+    yield
+    if before is None and up is not None:
+        down = Path(up.split()[0]).with_name("slurm-down")
+        if down.exists():
+            subprocess.run([str(down), str(folder)], check=False, capture_output=True, timeout=60)
+        os.environ.pop("SLURM_CONF", None)
+
+
+def submit(folder: Path, name: str, *options: str) -> str:
+    """Submits the run; the job's number."""
+    script = folder / f"{name}.sh"
+    command = " ".join(f"'{a}'" for a in ["-m", "pretrain", *COMMAND, f"run_dir={folder / name}"])
+    root = Path(__file__).resolve().parents[2]
+    script.write_text(
+        f"#!/bin/bash\ncd {root}\nexport OMP_NUM_THREADS=1\nexec srun --kill-on-bad-exit=1 {sys.executable} {command}\n"
+    )
+    fixed = ["--ntasks=2", "--requeue", "--open-mode=append", f"--output={folder / name}.out", "--partition=main"]
+    done = subprocess.run(
+        ["sbatch", "--parsable", *fixed, *options, str(script)], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip().split(";")[0]
+
+
+def state(job: str) -> str:
+    told = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"JobState=(\w+)", told)
+    return found[1] if found else "gone"
+
+
+def until(condition: Callable[[], bool], seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.1)
+
+
+def running_at(folder: Path, name: str, step: int) -> None:
+    until(lambda: max(steps_of(folder / name), default=0) >= step)
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory: pytest.TempPathFactory, cache_folder: str) -> object:
+    """The outcome of the job that nobody disturbs."""
+    os.environ["PRETRAIN_CACHE"] = cache_folder
+    folder = tmp_path_factory.mktemp("twin")
+    job = submit(folder, "run")
+    until(lambda: state(job) in ("COMPLETED", "FAILED", "CANCELLED"))
+    assert state(job) == "COMPLETED", (folder / "run.out").read_text()[-3000:]
+    return outcome(folder / "run")
+
+
+def finished(folder: Path, job: str, twin: object) -> str:
+    """Waits for the job's end, which must be that of its twin; its output."""
+    until(lambda: state(job) in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"))
+    output = (folder / "run.out").read_text()
+    assert state(job) == "COMPLETED", output[-3000:]
+    assert newest_step(folder / "run") == STEPS
+    assert outcome(folder / "run") == twin
+    return output
+
+
+def test_a_warning_before_the_time_limit_requeues_the_job(tmp_path: Path, twin: object) -> None:
+    job = submit(tmp_path, "run")
+    running_at(tmp_path, "run", 100)
+    subprocess.run(["scancel", "--signal=USR1", job], check=True)  # what --signal=USR1@300 sends
+    output = finished(tmp_path, job, twin)
+    assert output.count(f"job {job} is put back into the queue") == 1
+    saved = re.search(r"stopped by SIGUSR1 after step (\d+)", output)
+    assert saved
+    assert f"going on from step {saved[1]} of" in output
+
+
+def test_a_preempted_job_goes_on_where_it_was(tmp_path: Path, twin: object) -> None:
+    job = submit(tmp_path, "run")
+    running_at(tmp_path, "run", 100)
+    wrap = [
+        "sbatch",
+        "--parsable",
+        "--partition=urgent",
+        "--nodes=2",
+        "--exclusive",
+        "--output=/dev/null",
+        "--wrap=sleep 3",
+    ]
+    subprocess.run(wrap, check=True, capture_output=True)
+    output = finished(tmp_path, job, twin)
+    saved = re.search(r"stopped by SIGTERM after step (\d+)", output)
+    assert saved
+    assert f"going on from step {saved[1]} of" in output
+
+
+def test_a_finished_job_that_is_started_again_ends_at_once(tmp_path: Path, twin: object) -> None:
+    job = submit(tmp_path, "run")
+    finished(tmp_path, job, twin)
+    subprocess.run(["scontrol", "requeue", job], check=True)
+    until(lambda: state(job) != "COMPLETED", 30)
+    output = finished(tmp_path, job, twin)
+    assert "nothing left to do" in output
+
+
+def test_a_cancelled_job_stays_cancelled(tmp_path: Path) -> None:
+    job = submit(tmp_path, "run")
+    running_at(tmp_path, "run", 100)
+    subprocess.run(["scancel", job], check=True)
+    until(lambda: state(job) == "CANCELLED")
+    time.sleep(3)
+    assert state(job) == "CANCELLED"
+    assert "put back" not in (tmp_path / "run.out").read_text()
