@@ -164,5 +164,3 @@ def parameters(model: Model) -> dict[str, int]:
     """Encoder or objective -> number of parameters."""
     parts = [*model.encoders.items(), *model.objectives.items()]
     return {name: sum(p.numel() for p in part.parameters()) for name, part in parts}
-
-

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -160,9 +161,8 @@ def test_a_signal_while_the_program_is_imported_is_honoured(tmp_path):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     end = time.monotonic() + 30
     while time.monotonic() < end:
-        caught = int(
-            next(line for line in open(f"/proc/{process.pid}/status") if line.startswith("SigCgt")).split()[1], 16
-        )
+        status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        caught = int(next(line for line in status if line.startswith("SigCgt")).split()[1], 16)
         if caught >> (signal.SIGUSR2 - 1) & 1:
             break
         time.sleep(0.005)
