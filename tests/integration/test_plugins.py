@@ -88,10 +88,11 @@ def test_weights_from_a_folder(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_fit_is_one_line(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], chosen: list[str], message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: list[str], message: str
 ) -> None:
+    monkeypatch.setenv("PRETRAIN_TEST_STDERR", str(tmp_path / "stderr"))
     assert run([*chosen, *QUICK, "max_steps=2", f"run_dir={tmp_path / 'run'}"]) == 2
-    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("pretrain: error")]
+    said = [line for line in (tmp_path / "stderr").read_text().splitlines() if line.startswith("pretrain: error")]
     assert len(said) == 1
     assert re.search(message, said[0])
 
