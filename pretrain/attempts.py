@@ -4,8 +4,8 @@ What a process is at is written to a file without a flush: that costs microsecon
 host. A host's death says nothing about the step.
 
 A process that was killed may be killed by its step (out of memory) or from outside, and what comes from outside most
-often hits the longest step: the first one after a start, in which workers are forked and code is compiled. So such a
-death, if it left no word, counts half.
+often hits what takes longest: the first step after a start, in which workers are forked and code is compiled, and what
+comes behind a step, measuring and saving. So such a death, if it left no word, counts half.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ class Attempts:
 
     Args:
         folder: the run directory; on rank 0 alone, the others keep no count.
-        most: deaths in one step, with none in a later one between them, after which the run is not tried again; twice
-            as many that left no word in the first step after a start. None: it always is.
+        most: deaths in one step, or behind one, with none in a later one between them, after which the run is not
+            tried again; twice as many that left no word in the first step after a start, or behind a step. None: it
+            always is.
     """
 
     def __init__(self, folder: Path | None, most: int | None) -> None:
         self.folder, self.most = folder, most
         self._file = -1
-        self._step = 0
+        self._step, self._behind = 0, False
 
     def begin(self, allowed: list[str], samples: Callable[[int], str]) -> None:
         """Looks at how earlier attempts ended, before the first step of this one.
@@ -53,27 +54,35 @@ class Attempts:
         """
         if self.folder is None:
             return
-        deaths, (step, first, cause) = self._deaths(), self._progress()
+        deaths, (step, by_chance, behind, cause) = self._deaths(), self._progress()
         if step:
-            last = {"step": step, "cause": cause or _KILLED, "weight": 0.5 if first and not cause else 1.0}
-            deaths = [*(death for death in deaths if death["step"] == step), last]
+            weight = 0.5 if by_chance and not cause else 1.0
+            last = {"step": step, "behind": behind, "cause": cause or _KILLED, "weight": weight}
+            deaths = [*(d for d in deaths if (d["step"], d["behind"]) == (step, behind)), last]
         if ALLOW in allowed:
             deaths = []
-        self._write(deaths)
+        # First forgotten, then counted: killed in between, a death is lost, but none is counted twice.
         self._file = os.open(self.folder / PROGRESS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        self._write(deaths)
         if self.most is not None and sum(death["weight"] for death in deaths) >= self.most:
             step, causes = deaths[-1]["step"], "; ".join(dict.fromkeys(death["cause"] for death in deaths))
+            where, blamed = f"in step {step}", f"the samples of that step: {samples(step)}"
+            if deaths[-1]["behind"]:
+                where, blamed = (
+                    f"behind step {step}",
+                    "it was measuring, writing down or saving, so no sample is blamed",
+                )
             raise InputError(
-                f"the run has died {len(deaths)} times in step {step} ({causes}) and come no further; the samples of "
-                f"that step: {samples(step)}; mend the cause, then allow_changes=[{','.join([*allowed, ALLOW])}]"
+                f"the run has died {len(deaths)} times {where} ({causes}) and come no further; {blamed}; mend the "
+                f"cause, then allow_changes=[{','.join([*allowed, ALLOW])}]"
             )
 
-    def note(self, step: int) -> None:
-        """Step ``step``, counted from 1, begins."""
-        first = self._step == 0
-        self._step = step
+    def note(self, step: int, behind: bool = False) -> None:
+        """Step ``step``, counted from 1, begins; or is ``behind`` this process, and what follows it begins."""
+        by_chance = behind or self._step == 0
+        self._step, self._behind = step, behind
         if self._file >= 0:
-            os.pwrite(self._file, f"{step:0{_LENGTH}d} {int(first)}\n".encode(), 0)
+            os.pwrite(self._file, _line(step, by_chance, behind).encode(), 0)
 
     def __enter__(self) -> Attempts:
         return self
@@ -85,26 +94,31 @@ class Attempts:
             return
         died = error is not None and not isinstance(error, Stopped | Interrupted) and self._step > 0
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}" if died else ""
-        text = f"{self._step if died else 0:0{_LENGTH}d} 0\n{cause}"
+        text = _line(self._step if died else 0, False, self._behind) + cause
         os.pwrite(self._file, text.encode(), 0)
         os.close(self._file)
         self._file = -1
 
-    def _progress(self) -> tuple[int, bool, str]:
-        """Step in which the last attempt ended, 0 for none; whether its first; what ended it, "" if it did not say."""
+    def _progress(self) -> tuple[int, bool, bool, str]:
+        """Where the last attempt ended.
+
+        Returns:
+            Its step, 0 for none; whether what hits a run by chance most often hits it there; whether the step was
+            behind it; what ended it, "" if it did not say.
+        """
         assert self.folder is not None
         try:
             numbers, _, cause = (self.folder / PROGRESS).read_text(errors="replace").partition("\n")
-            step, first = map(int, numbers.split())
-            return step, bool(first), cause
+            step, by_chance, behind = map(int, numbers.split())
+            return step, bool(by_chance), bool(behind), cause
         except (OSError, ValueError):
-            return 0, False, ""
+            return 0, False, False, ""
 
     def _deaths(self) -> list[dict[str, Any]]:
         assert self.folder is not None
         try:
             found = json.loads((self.folder / DEATHS).read_text())
-            names = {"step": int, "cause": str, "weight": float}
+            names = {"step": int, "behind": bool, "cause": str, "weight": float}
             return [{name: kind(one[name]) for name, kind in names.items()} for one in found]
         except (OSError, ValueError, TypeError, KeyError):
             return []  # nobody is kept from going on by a count that cannot be read
@@ -121,3 +135,8 @@ class Attempts:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+
+
+def _line(step: int, by_chance: bool, behind: bool) -> str:
+    """What stands in the file of progress, always as long."""
+    return f"{step:0{_LENGTH}d} {int(by_chance)} {int(behind)}\n"

@@ -38,6 +38,7 @@ def main() -> int:
     given = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="kill-test-"))
     os.environ["PRETRAIN_CACHE"] = small_cache(scratch / "cache")
+    os.environ["PRETRAIN_TEST_STDERR"] = str(scratch / "stderr")
     arguments = [*recipe(given.experiment), f"trainer.strategy={given.strategy}", *given.override]
     arguments.append("interruption.silence_s=5")
     began = time.monotonic()
@@ -66,6 +67,8 @@ def main() -> int:
             f"most {max(tally.seconds):.2f} s"
         )
     print(f"  {tally.whole} of {tally.whole + len(tally.wrong)} runs end equal to the run left alone")
+    if tally.wrong:
+        print(f"  what the runs said is in {scratch / 'stderr'}")
     for line in tally.wrong:
         print(f"  WRONG {line}")
     return 1 if tally.wrong else 0

@@ -75,6 +75,14 @@ class Beginning(pl.Callback):
         """Says what this rank is at, should the others miss it."""
         self.company.lifeline.doing = f"computed step {batch.step + 1}"
 
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
+    ) -> None:
+        """Says that the step is behind this rank, before what stands behind this callback measures or saves."""
+        assert isinstance(pl_module, Pretraining)
+        self.company.attempts.note(pl_module.steps_done, behind=True)
+        self.company.lifeline.doing = f"measured or wrote down what follows step {pl_module.steps_done}"
+
     def go_on(self, module: Pretraining, look: Look) -> checkpoint.Reader | None:
         """Puts module, streams and the run's files where the checkpoint stands that ``look`` finds on rank 0.
 

@@ -10,6 +10,7 @@ import pytest
 
 from modalities.text.masked_lm import MaskedText
 from pretrain import module
+from pretrain.callbacks import evaluation
 from tests.faults.campaign import newest_step
 from tests.faults.recipes import recipe
 from tests.integration.runs import run, start, wait
@@ -56,3 +57,19 @@ def test_deaths_in_a_sample_that_is_being_prepared_count_for_the_step_that_waits
     assert [wait(start(command)) for _ in range(3)] == [-signal.SIGKILL] * 3
     assert run(command) == 2
     assert "the run has died 3 times in step 4 (killed)" in (tmp_path / "stderr").read_text()
+
+
+def test_deaths_while_measuring_count_half_and_blame_no_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [*COMMAND, "max_steps=16", f"run_dir={tmp_path / 'run'}"]
+
+    def deadly(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation, "measure", deadly)
+        assert [wait(start(command)) for _ in range(6)] == [-signal.SIGKILL] * 6
+        assert run(command) == 2
+    line = (tmp_path / "stderr").read_text().splitlines()[-1]
+    assert "the run has died 6 times behind step 15 (killed) and come no further" in line
+    assert "no sample is blamed" in line
+    assert run([*command, "allow_changes=[attempts]"]) == 0

@@ -11,8 +11,11 @@ from pretrain.attempts import DEATHS, Attempts
 from pretrain.signals import Stopped
 
 
-def attempt(folder, dies_in, how="kill", most=3, allowed=(), first=1):
-    """A process that works from step ``first`` to 9, in a fork; what kept it from beginning, or None."""
+def attempt(folder, dies_in, how="kill", most=3, allowed=(), first=1, behind=False):
+    """A process that works from step ``first`` to 9, in a fork; what kept it from beginning, or None.
+
+    It dies in the step ``dies_in``, or when that is ``behind`` it.
+    """
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -22,6 +25,8 @@ def attempt(folder, dies_in, how="kill", most=3, allowed=(), first=1):
                 attempts.begin(list(allowed), lambda step: f"the samples of {step}")
                 for step in range(first, 10):
                     attempts.note(step)
+                    if behind:
+                        attempts.note(step, behind=True)
                     if step == dies_in and how == "kill":
                         os.kill(os.getpid(), signal.SIGKILL)
                     if step == dies_in:
@@ -62,6 +67,48 @@ def test_a_kill_in_the_first_step_after_a_start_counts_half_and_an_error_there_w
     other.mkdir()
     assert [attempt(other, 7, "error", first=7) for _ in range(3)] == [None] * 3
     assert "has died 3 times in step 7 (RunError: no memory)" in attempt(other, 7, first=7)
+
+
+def test_a_kill_behind_a_step_counts_half_and_blames_no_sample(tmp_path):
+    """Measuring takes long: what kills a run from outside meets it there again and again."""
+    assert [attempt(tmp_path, 7, behind=True) for _ in range(6)] == [None] * 6
+    line = attempt(tmp_path, 7, behind=True)
+    assert "has died 6 times behind step 7 (killed) and come no further; it was measuring" in line
+    assert "samples of" not in line
+    other = tmp_path / "other"
+    other.mkdir()
+    assert [attempt(other, 7, "error", behind=True) for _ in range(3)] == [None] * 3
+    assert "has died 3 times behind step 7 (RunError: no memory)" in attempt(other, 7)
+
+
+def test_in_a_step_and_behind_it_are_two_places(tmp_path):
+    assert [attempt(tmp_path, 7, behind=behind) for behind in (False, True) * 4] == [None] * 8
+    assert len(json.loads((tmp_path / DEATHS).read_text())) == 1
+
+
+def test_a_start_that_is_killed_while_it_counts_counts_nothing_twice(tmp_path, monkeypatch):
+    """Kill after every operation on the two files: no death more than there was."""
+    for point in range(4):
+        folder = tmp_path / str(point)
+        folder.mkdir()
+        assert attempt(folder, 7) is None
+
+        def killed_at_the_point(real, counter, point=point):
+            def operation(*arguments, **options):
+                if next(counter) == point:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*arguments, **options)
+
+            return operation
+
+        counter = iter(range(99))
+        with monkeypatch.context() as patched:
+            for name in ("open", "fsync", "replace", "pwrite"):
+                patched.setattr(os, name, killed_at_the_point(getattr(os, name), counter))
+            attempt(folder, 99)
+        attempt(folder, 0, first=0)
+        found = json.loads((folder / DEATHS).read_text()) if (folder / DEATHS).exists() else []
+        assert len(found) <= 1
 
 
 def test_a_stop_or_an_end_is_no_death(tmp_path):
