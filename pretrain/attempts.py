@@ -70,7 +70,7 @@ class Attempts:
             if deaths[-1]["behind"]:
                 where, blamed = (
                     f"behind step {step}",
-                    "it was measuring, writing down or saving, so no sample is blamed",
+                    "it was measuring or saving, so no sample is blamed",
                 )
             raise InputError(
                 f"the run has died {len(deaths)} times {where} ({causes}) and come no further; {blamed}; mend the "
