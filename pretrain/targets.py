@@ -117,17 +117,24 @@ def check_arguments(target: Any, arguments: Mapping[str, Any], where: str) -> No
     Raises:
         InputError: an argument makes it load code or pickles from a place that the config names.
     """
-    if not _below(str(getattr(target, "__module__", "")), _CLASSES):
-        return
-    for key, value in arguments.items():
-        if key in _REFUSED_ARGUMENTS:
-            raise InputError(f"{where}.{key} is not to be set from a config: it loads what lies elsewhere")
-        for text in _texts(value):
-            remote_kernel = key == "attn_implementation" and "/" in text
-            if text.lower().startswith(_REFUSED_PREFIXES) or remote_kernel:
-                raise InputError(
-                    f"{where}.{key}='{text}' is not to be built from a config: it loads what lies elsewhere"
-                )
+    if _below(str(getattr(target, "__module__", "")), _CLASSES):
+        _check_argument(arguments, where, "")
+
+
+def _check_argument(value: Any, where: str, keys: str) -> None:
+    """Also what lies within: factories pass parts of a mapping on to others (``model_args``, ``text_config``)."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if name in _REFUSED_ARGUMENTS:
+                raise InputError(f"{where}.{name} is not to be set from a config: it loads what lies elsewhere")
+            _check_argument(inner, f"{where}.{name}", f"{keys}.{name}")
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            _check_argument(inner, f"{where}[{number}]", keys)
+    elif isinstance(value, str):
+        remote_kernel = "implementation" in keys and "/" in value
+        if value.strip().lower().startswith(_REFUSED_PREFIXES) or remote_kernel:
+            raise InputError(f"{where}='{value}' is not to be built from a config: it loads what lies elsewhere")
 
 
 def _import(parts: list[str], where: str) -> Any:
@@ -194,16 +201,6 @@ def _listed(function: Any) -> bool:
     import timm
 
     return function is timm.create_model or (timm.is_model(name) and timm.model_entrypoint(name) is function)
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        return [text for inner in value.values() for text in _texts(inner)]
-    if isinstance(value, list | tuple):
-        return [text for inner in value for text in _texts(inner)]
-    return []
 
 
 def _below(name: str, roots: tuple[str, ...]) -> bool:

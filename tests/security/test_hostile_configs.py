@@ -134,6 +134,24 @@ def documents(bait: Path, canary: str) -> dict[str, str]:
         "hydra:launcher": f"hydra: {{launcher: {call}}}\n",
         "timm:pretrained_cfg": "encoders: {text: {_target_: timm.create_model, pretrained_cfg: {file: evil.pth}}}\n",
         "kernels": "encoders: {text: {_target_: transformers.BertConfig, attn_implementation: evil/kernel}}\n",
+        "nested:kernels": (
+            "encoders: {text: {_target_: transformers.CLIPConfig, text_config: {attn_implementation: evil/kernel}}}\n"
+        ),
+        "nested:kernels by part": (
+            "encoders: {text: {_target_: transformers.CLIPConfig, attn_implementation: {text_config: evil/kernel}}}\n"
+        ),
+        "nested:remote code": (
+            "encoders: {text: {_target_: transformers.LlavaConfig, "
+            "vision_config: {model_type: clip_vision_model, auto_map: {AutoModel: modeling.Evil}}}}\n"
+        ),
+        "nested:pickle": (
+            "encoders: {text: {_target_: transformers.TimmWrapperConfig, architecture: resnet18, "
+            f"model_args: {{checkpoint_path: {bait / 'evil.pth'}}}}}}}\n"
+        ),
+        "nested:hub": (
+            "encoders: {text: {_target_: transformers.DetrConfig, "
+            "backbone_config: {model_type: timm_backbone, backbone: ' local-dir:/evil'}}}\n"
+        ),
     }
     return {name: head + text for name, text in found.items()}
 
