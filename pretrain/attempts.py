@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from data.errors import InputError
+from pretrain.redaction import redact
 from pretrain.signals import Interrupted, Stopped
 
 PROGRESS, DEATHS = "progress", "deaths.json"
@@ -93,7 +94,7 @@ class Attempts:
         if self._file < 0:
             return
         died = error is not None and not isinstance(error, Stopped | Interrupted) and self._step > 0
-        cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}" if died else ""
+        cause = f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:300]}" if died else ""
         text = _line(self._step if died else 0, False, self._behind) + cause
         os.pwrite(self._file, text.encode(), 0)
         os.close(self._file)

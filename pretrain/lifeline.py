@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from types import FrameType, TracebackType
 
 from data.errors import InputError, RunError
+from pretrain.redaction import redact
 from pretrain.signals import SIGNALS, Interrupted, Stopped, exit_code
 from pretrain.wire import Peer, Wire
 
@@ -139,7 +140,7 @@ class Lifeline:
 
     def fail(self, text: str, code: int) -> None:
         """This rank cannot go on because of ``text``; the others end with it."""
-        ended = Ended(f"{self.me} ended: {text}", code)
+        ended = Ended(redact(f"{self.me} ended: {text}"), code)
         with self._lock:
             first = self.ended is None
             self.ended = self.ended or ended

@@ -59,7 +59,7 @@ class Peer:
         *lines, self._received = self._received.split(b"\n")
         try:
             messages = [json.loads(line) for line in lines]
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if not all(isinstance(message, dict) for message in messages):
             return None

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from data.errors import InputError, RunError
-from pretrain.attempts import DEATHS, Attempts
+from pretrain.attempts import DEATHS, PROGRESS, Attempts
 from pretrain.signals import Stopped
 
 
@@ -138,3 +138,15 @@ def test_other_ranks_keep_no_count(tmp_path):
         attempts.begin([], str)
         attempts.note(1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cause_is_kept_without_credentials(tmp_path):
+    attempts = Attempts(tmp_path, 3)
+    with pytest.raises(RunError), attempts:
+        attempts.begin([], str)
+        attempts.note(7)
+        raise RunError("https://ann:hunter22@host/shard.tar cannot be read")
+    assert "hunter22" not in (tmp_path / PROGRESS).read_text()
+    assert attempt(tmp_path, 8) is None
+    [death] = json.loads((tmp_path / DEATHS).read_text())
+    assert death["cause"] == "RunError: https://***@host/shard.tar cannot be read"
