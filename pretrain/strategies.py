@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from lightning_fabric.plugins import ClusterEnvironment
-from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch.distributed.device_mesh import init_device_mesh
 
@@ -15,6 +15,7 @@ from data.errors import InputError
 from pretrain.module import Pretraining
 from pretrain.ranks import Process
 from pretrain.sharding.shard import shard
+from pretrain.slurm import SlurmStep
 
 SHARDED = ("fsdp", "hsdp")
 
@@ -95,5 +96,5 @@ def strategy_of(options: Mapping[str, Any], process: Process) -> Strategy | str:
 def environment_of(launcher: str) -> ClusterEnvironment:
     """How processes find one another; named, not guessed, as Slurm's variables are also set where srun is not used."""
     if launcher == "srun":
-        return SLURMEnvironment(auto_requeue=False)
+        return SlurmStep()
     return TorchElasticEnvironment() if launcher == "torchrun" else LightningEnvironment()

@@ -23,8 +23,8 @@ from tests.integration.runs import outcome
 
 pytestmark = pytest.mark.slow
 
-STEPS = 4000
-COMMAND = [*recipe("mlm_tiny"), f"max_steps={STEPS}", "evaluate.every_n_steps=100000", "checkpoint.every_n_steps=500"]
+STEPS = 2500
+COMMAND = [*recipe("mlm_tiny"), "evaluate.every_n_steps=100000", "checkpoint.every_n_steps=500"]
 COMMAND += [
     "log_every_n_steps=10",
     "ledger=false",
@@ -54,10 +54,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ.pop("SLURM_CONF", None)
 
 
-def submit(folder: Path, name: str, *options: str) -> str:
+def submit(folder: Path, name: str, *options: str, steps: int = STEPS) -> str:
     """Submits the run; the job's number."""
     script = folder / f"{name}.sh"
-    command = " ".join(f"'{a}'" for a in ["-m", "pretrain", *COMMAND, f"run_dir={folder / name}"])
+    command = " ".join(f"'{a}'" for a in ["-m", "pretrain", *COMMAND, f"max_steps={steps}", f"run_dir={folder / name}"])
     root = Path(__file__).resolve().parents[2]
     script.write_text(
         f"#!/bin/bash\ncd {root}\nexport OMP_NUM_THREADS=1\nexec srun --kill-on-bad-exit=1 {sys.executable} {command}\n"
@@ -75,7 +75,7 @@ def state(job: str) -> str:
     return found[1] if found else "gone"
 
 
-def until(condition: Callable[[], bool], seconds: float = 240) -> None:
+def until(condition: Callable[[], bool], seconds: float = 480) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it takes too long"
@@ -92,17 +92,22 @@ def twin(tmp_path_factory: pytest.TempPathFactory, cache_folder: str) -> object:
     os.environ["PRETRAIN_CACHE"] = cache_folder
     folder = tmp_path_factory.mktemp("twin")
     job = submit(folder, "run")
-    until(lambda: state(job) in ("COMPLETED", "FAILED", "CANCELLED"))
-    assert state(job) == "COMPLETED", (folder / "run.out").read_text()[-3000:]
+    ended(folder, job)
     return outcome(folder / "run")
+
+
+def ended(folder: Path, job: str, steps: int = STEPS) -> str:
+    """Waits for the job to come to its end; its output."""
+    until(lambda: state(job) in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"))
+    output = (folder / "run.out").read_text()
+    assert state(job) == "COMPLETED", output[-3000:]
+    assert newest_step(folder / "run") == steps
+    return output
 
 
 def finished(folder: Path, job: str, twin: object) -> str:
     """Waits for the job's end, which must be that of its twin; its output."""
-    until(lambda: state(job) in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"))
-    output = (folder / "run.out").read_text()
-    assert state(job) == "COMPLETED", output[-3000:]
-    assert newest_step(folder / "run") == STEPS
+    output = ended(folder, job)
     assert outcome(folder / "run") == twin
     return output
 
@@ -116,6 +121,20 @@ def test_a_warning_before_the_time_limit_requeues_the_job(tmp_path: Path, twin: 
     saved = re.search(r"stopped by SIGUSR1 after step (\d+)", output)
     assert saved
     assert f"going on from step {saved[1]} of" in output
+
+
+def test_a_time_limit_is_no_end(tmp_path: Path) -> None:
+    """Slurm itself warns, a minute or so after the start (its clock is that coarse), as often as the run needs."""
+    steps = 8000
+    for name, options in (("whole", []), ("run", ["--time=2", "--signal=USR1@30"])):
+        folder = tmp_path / name
+        folder.mkdir()
+        output = ended(folder, submit(folder, "run", *options, steps=steps), steps)
+    saved = re.findall(r"stopped by SIGUSR1 after step (\d+)", output)
+    assert saved
+    for step in saved:
+        assert f"going on from step {step} of" in output
+    assert outcome(tmp_path / "run/run") == outcome(tmp_path / "whole/run")
 
 
 def test_a_preempted_job_goes_on_where_it_was(tmp_path: Path, twin: object) -> None:
