@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from data.errors import InputError
-from pretrain.checkpoint.disk import make
+from pretrain.checkpoint.disk import make, replace
 from pretrain.lease import Lease
 from pretrain.redaction import RedactingFormatter, redacted
 from pretrain.rows import Rows
@@ -107,12 +106,7 @@ class RunDirectory:
             if not path.exists():
                 continue
             kept = [line for line, row in _lines(path) if row["step"] <= step]
-            partial = path.with_name(f".{path.name}.part")
-            with open(partial, "w") as file:
-                file.write("".join(kept))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
+            replace(path, "".join(kept).encode())
         results = self.results()
         if results is not None and results["step"] > step:
             (self.path / RESULTS).unlink()
@@ -162,12 +156,7 @@ class RunDirectory:
         return json.loads(path.read_text()) if path.exists() else None
 
     def _write(self, name: str, text: str) -> None:
-        partial = self.path / f".{name}.part"
-        with open(partial, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self.path / name)
+        replace(self.path / name, text.encode())
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -37,6 +37,19 @@ def write(path: Path, chunks: Iterable[bytes | memoryview]) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Puts ``content`` in place of a file, or makes it: the old or the new one is there, whenever the power is lost.
+
+    Raises:
+        OSError: the disk does not take it; the old one stays.
+    """
+    partial = path.with_name(f".{path.name}.part")
+    remove(partial)
+    write(partial, [content])
+    os.replace(partial, path)
+    flush(path.parent)
+
+
 def make(path: Path) -> None:
     """Makes a folder with what is above it, unless it is there, so that it is still there after a power loss."""
     if path.is_dir():

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from pretrain.checkpoint.disk import flush, remove, write
+from pretrain.checkpoint.disk import flush, remove, replace, write
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
@@ -72,11 +72,7 @@ def mark(root: Path) -> None:
     """Leaves a word beside ``root`` that a checkpoint was published in it; stays when the checkpoints go."""
     marker = root.with_name(MARKER)
     if not marker.exists():
-        partial = root.with_name(f".{MARKER}.part")
-        remove(partial)
-        write(partial, [b"a checkpoint of this run was published\n"])
-        os.replace(partial, marker)
-        flush(root.parent)
+        replace(marker, b"a checkpoint of this run was published\n")
 
 
 def ever_published(root: Path) -> bool:

@@ -8,13 +8,13 @@ are on disk in ``decisions.jsonl`` before anything follows from them, and in eac
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
 from pretrain import checkpoint
+from pretrain.checkpoint.disk import replace
 from pretrain.run import RunDirectory
 
 DECISIONS = "decisions.jsonl"
@@ -69,17 +69,7 @@ def keep(directory: RunDirectory, rows: Sequence[Decision]) -> None:
     Raises:
         OSError: the disk does not take them.
     """
-    partial = directory.path / f".{DECISIONS}.part"
-    with open(partial, "w") as file:
-        file.write("".join(json.dumps(row) + "\n" for row in rows))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, directory.path / DECISIONS)
-    folder = os.open(directory.path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace(directory.path / DECISIONS, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def finish(directory: RunDirectory) -> None:

@@ -6,7 +6,9 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,9 +20,24 @@ from pretrain.checkpoint.plan import layout_of, share_of
 from pretrain.checkpoint.saver import Saver
 from pretrain.checkpoint.writing import as_json, commit, part_folder, write_share
 from pretrain.rows import Rows
+from pretrain.run import RunDirectory
+from pretrain.soundness import decisions
 from tests.crash.filesystem import Disk, Recorder, read_tree, write_tree
 
 KEEP = Retention(2, every_n_steps=4, best=1, metric="loss")
+# The first goes ahead; the second turns back, to a step that is put in.
+DECISIONS: list[dict[str, Any]] = [
+    {"step": 0, "back": False, "jumps": {"t": 8}, "cause": {"event": "spike"}},
+    {"step": 0, "back": True, "jumps": {"t": 16}, "cause": {"event": "nonfinite"}},
+]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What was promised: a checkpoint of at least ``step``, and so many of :data:`DECISIONS`."""
+
+    step: int = 0
+    decisions: int = 0
 
 
 def weights(step: int) -> dict[str, torch.Tensor]:
@@ -115,27 +132,39 @@ def rows_of(whole: dict[str, dict[str, Piece]], rank: int) -> dict[str, dict[str
 
 
 def turning_back(run: Path, recorder: Recorder, steps: int) -> None:
-    """A course that is given up from step 2 on: its later checkpoints go, and what follows is another one."""
+    """A course that is given up: first that is written down, then its later checkpoints and rows go."""
+    directory, root = RunDirectory(str(run), rank=-1), run / "checkpoints"
+    decisions.keep(directory, DECISIONS[:1])
+    recorder.mark(Decided(0, 1))
     synchronously(run, recorder, steps)
-    root = run / "checkpoints"
-    left = [checkpoint.step_of(p) for p in checkpoint.published(root) if checkpoint.step_of(p) <= 3]
-    recorder.mark(("at least", left[0]))
-    checkpoint.withdraw(root, 3)
+    target = checkpoint.step_of(checkpoint.published(root)[1])
+    recorder.mark(Decided(steps, 1))
+    rows = [DECISIONS[0], DECISIONS[1] | {"step": target}]
+    decisions.keep(directory, rows)
+    recorder.mark(Decided(target, 2))
+    checkpoint.withdraw(root, target)
+    RunDirectory(str(run / "rows"), rank=-1).rewind(target)
 
 
-def check(tree: dict, promised: int, scratch: Path, again: bool) -> None:
+def check(tree: dict, promised: Decided, scratch: Path, again: bool) -> None:
     """What a start after the crash finds."""
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     write_tree(tree, scratch)
     root = scratch / "checkpoints"
     checkpoint.sweep(root)
+    directory = RunDirectory(str(scratch), rank=-1)
+    decisions.finish(directory)
+    decided = decisions.read(directory)
+    assert len(decided) >= promised.decisions, "a decision is lost"
     found = next((one for _, one in checkpoint.newest_sound(root) if isinstance(one, Reader)), None)
     if found is None:
-        assert not promised, f"step {promised} was promised and nothing is left"
+        assert not promised.step, f"step {promised.step} was promised and nothing is left"
         assert not checkpoint.ever_published(root), "a start would refuse to begin anew"
         return
-    assert found.step >= promised
+    assert found.step >= (decided[1]["step"] if len(decided) > 1 else promised.step)
+    if len(decided) > 1:
+        assert found.step == decided[1]["step"], "a checkpoint of the course that was given up is taken"
     for path in checkpoint.published(root):
         checkpoint.verify(path)  # none is half removed either
     assert checkpoint.digest(checkpoint.content_of(found)) == checkpoint.digest(content(found.step))
@@ -156,11 +185,11 @@ def explore(scenario: Callable[[Path, Recorder, int], None], steps: int, tmp_pat
     recorder = Recorder(run)
     with recorder.recording():
         scenario(run, recorder, steps)
-    disk, promised, seen = Disk(), 0, set()
+    disk, promised, seen = Disk(), Decided(), set()
     counts = {"operations": len(recorder.operations), "kills": 0, "power losses": 0, "states": 0}
     for number in range(len(recorder.operations) + 1):
         for mark in recorder.marks.get(number, []):
-            promised = mark[1] if isinstance(mark, tuple) else mark
+            promised = mark if isinstance(mark, Decided) else replace(promised, step=mark)
         cases = [("kept", {}), *disk.losses()]  # the first is a kill: the system lives on, with all that it was given
         for case, (data, changes) in enumerate(cases):
             counts["kills" if case == 0 else "power losses"] += 1
