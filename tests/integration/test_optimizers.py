@@ -69,6 +69,15 @@ def test_averages_are_measured_where_asked_for(tmp_path: Path) -> None:
     assert all(torch.equal(t, weights[1][name]) for name, t in weights[0].items())  # training does not notice
 
 
+def test_averages_take_in_the_weights_of_their_own_step(tmp_path: Path) -> None:
+    common = [*BASE, "max_steps=2", "checkpoint.every_n_steps=1", "ema.decay=0.75"]
+    assert run([*common, f"run_dir={tmp_path / 'run'}"]) == 0
+    first, last = (checkpoint.read(tmp_path / f"run/checkpoints/step-0000000{n}") for n in (1, 2))
+    assert any(not torch.equal(first.model[name], last.model[name]) for name in last.ema)
+    for name, average in last.ema.items():
+        assert torch.allclose(average, 0.75 * first.ema[name] + 0.25 * last.model[name], rtol=1e-6, atol=1e-7), name
+
+
 def test_another_optimizer_and_averages_that_are_not_made_are_refused(tmp_path: Path) -> None:
     assert run([*BASE, "max_steps=3", f"run_dir={tmp_path / 'run'}"]) == 0
     assert run([*BASE, "max_steps=6", "optimizer=muon", f"run_dir={tmp_path / 'run'}"]) == 2

@@ -146,6 +146,9 @@ def test_the_fingerprint_is_of_names_counts_and_sizes(folder, tmp_path_factory):
     for path in folder.glob("*.tar"):
         os.link(path, elsewhere / path.name)
     assert Source("y", str(elsewhere)).fingerprint() == first
+    given = sorted(map(str, elsewhere.glob("*.tar")))
+    assert Source("y", given).fingerprint() == first
+    assert Source("y", given[::-1]).fingerprint() != first  # another order of shards is another order of samples
     shard(elsewhere / "s4.tar", ["x"])
     assert Source("y", str(elsewhere)).fingerprint() != first
 

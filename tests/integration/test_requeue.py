@@ -1,0 +1,37 @@
+"""A job that is told that its time is over asks once to be started again; one that is cancelled does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.runs import SMALL, start, steps, wait
+
+
+@pytest.mark.parametrize(
+    ("number", "more", "asked"),
+    [
+        (signal.SIGUSR1, (), ["requeue 12"]),  # what `sbatch --signal` sends ahead of the time limit
+        (signal.SIGTERM, (), []),  # scancel
+        (signal.SIGUSR1, ("interruption.requeue=false",), []),
+    ],
+)
+def test_the_scheduler_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, more: tuple[str, ...], asked: list[str]
+) -> None:
+    program, run_dir = tmp_path / "scontrol", tmp_path / "run"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    pid = start([*SMALL, "max_steps=1000", "evaluate.every_n_steps=1000", f"run_dir={run_dir}", *more])
+    while not (run_dir / "metrics.jsonl").exists() or not steps(run_dir):
+        time.sleep(0.01)
+    os.kill(pid, number)
+    assert wait(pid) == 143
+    file = tmp_path / "asked"
+    assert (file.read_text().splitlines() if file.exists() else []) == asked
