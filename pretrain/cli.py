@@ -129,6 +129,9 @@ def _train(arguments: list[str]) -> int:
         return 0
     options = composed["trainer"]
     if launch.needed(options["devices"]):
+        from pretrain.ranks import check_spread
+
+        check_spread(composed, options["devices"] * options["num_nodes"])  # said once, not by each process
         shape = options["devices"], options["num_nodes"], composed["interruption"]["silence_s"]
         return launch.launch(given, *shape)
     host.tune()

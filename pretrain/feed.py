@@ -9,7 +9,6 @@ import pytorch_lightning as pl
 
 from data.errors import InputError
 from data.loading.loader import StepLoader, TaskData
-from data.loading.watch import check_times
 from data.order.order import Ordering
 from data.store.store import Store
 from data.stream import Stream
@@ -36,21 +35,6 @@ def open_streams(config: Mapping[str, Any], model: Model, store: Store) -> dict[
         for source in streams[name].sources:
             source.require(model.tasks[name].prepare.needs, config["quarantine"]["max_share"])
     return streams
-
-
-def check_waits(config: Mapping[str, Any], world_size: int) -> None:
-    """Checks that a loader which stalls is named before another rank gives up waiting.
-
-    Raises:
-        InputError: the times are not in order.
-    """
-    deadline, timeout = config["loader"]["deadline_s"], config["trainer"]["timeout_s"]
-    check_times(config["loader"]["warn_after_s"], deadline)
-    if world_size > 1 and deadline >= timeout:
-        raise InputError(
-            f"loader.deadline_s={deadline:g} must be less than trainer.timeout_s={timeout}: else a loader that stalls "
-            "ends the run by another rank's timeout, which does not name it"
-        )
 
 
 class Feed(pl.LightningDataModule):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from data.errors import InputError
+from data.loading.units import share_of
+from data.loading.watch import check_times
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,21 @@ def this_process(devices: int, num_nodes: int, environment: Mapping[str, str] = 
             f"trainer.num_nodes={num_nodes} is {wanted}; make them agree"
         )
     return process
+
+
+def check_spread(config: Mapping[str, Any], world_size: int) -> None:
+    """Checks what the config alone says about a run of ``world_size`` processes, before any of them is started.
+
+    Raises:
+        InputError: a batch cannot be dealt evenly, or a loader that stalls would be named only after another rank gave
+            up waiting.
+    """
+    for name, spec in config["tasks"].items():
+        share_of(name, spec["batch_size"], world_size)
+    deadline, timeout = config["loader"]["deadline_s"], config["trainer"]["timeout_s"]
+    check_times(config["loader"]["warn_after_s"], deadline)
+    if world_size > 1 and deadline >= timeout:
+        raise InputError(
+            f"loader.deadline_s={deadline:g} must be less than trainer.timeout_s={timeout}: else a loader that stalls "
+            "ends the run by another rank's timeout, which does not name it"
+        )

@@ -10,7 +10,6 @@ import pytorch_lightning as pl
 import torch
 
 from data.errors import InputError
-from data.loading.loader import share_of
 from data.stream import Stream
 from pretrain.build import make
 from pretrain.callbacks.beginning import Beginning
@@ -28,13 +27,13 @@ from pretrain.closing import report
 from pretrain.company import Company, company_of
 from pretrain.evaluators import Evaluator, build_evaluators
 from pretrain.exact import ExactGradients, check_exact
-from pretrain.feed import Feed, check_waits, open_streams
+from pretrain.feed import Feed, open_streams
 from pretrain.gradients import Gradients
 from pretrain.host import cores
 from pretrain.model import Model, build_model
 from pretrain.module import Pretraining
 from pretrain.optim.ema import Ema
-from pretrain.ranks import this_process
+from pretrain.ranks import check_spread, this_process
 from pretrain.run import RunDirectory, open_log
 from pretrain.signals import SIGNALS, Interrupted, Stopped
 from pretrain.soundness.guard import guard_of
@@ -61,9 +60,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
         )
     options = config["trainer"]
     process = this_process(options["devices"], options["num_nodes"])
-    for name, spec in config["tasks"].items():
-        share_of(name, spec["batch_size"], process.world_size)
-    check_waits(config, process.world_size)
+    check_spread(config, process.world_size)
     directory = RunDirectory(config["run_dir"], process.rank)
     open_log(directory, console=process.rank == 0)
     SIGNALS.check()
