@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from data.errors import InputError
-from pretrain.signals import STOPPING
+from pretrain.signals import REQUEUEING, SIGNALS, STOPPING
 
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.05
@@ -57,7 +57,7 @@ def launch(arguments: Sequence[str], devices: int, num_nodes: int, silence_s: fl
                 [sys.executable, "-P", "-m", "pretrain", *arguments],
                 env={**os.environ, **environment, **{key: str(value) for key, value in rank.items()}},
                 process_group=0,  # a terminal's Ctrl-C reaches the parent alone, which passes it on once
-                preexec_fn=_end_with_the_parent,
+                preexec_fn=_be_a_child,
             )
         )
     return _supervise(children, silence_s)
@@ -77,7 +77,9 @@ def _meeting(num_nodes: int) -> tuple[dict[str, str], int]:
     return {}, int(os.environ["NODE_RANK"])
 
 
-def _end_with_the_parent() -> None:
+def _be_a_child() -> None:
+    # What comes before it listens (see Signals.listen) waits for that, and does not end it as if it knew no signals.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     # If the parent is killed, its children are asked to save and stop, as by a scheduler.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
@@ -89,6 +91,10 @@ def _supervise(children: Sequence[subprocess.Popen[bytes]], silence_s: float) ->
                 child.send_signal(number)
 
     former = {number: signal.signal(number, forward) for number in STOPPING}
+    SIGNALS.running = True  # what this process was sent is for the children to act on
+    for number in (SIGNALS.received, REQUEUEING[0] * SIGNALS.requeueing):
+        if number:  # noted while they were started
+            forward(number, None)
     try:
         deadline, failed = float("inf"), 0
         while any(child.poll() is None for child in children):

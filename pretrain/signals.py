@@ -74,6 +74,7 @@ class Signals:
         self._process = os.getpid()
         for number in STOPPING:
             signal.signal(number, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # who started this process may have put them off
 
     def forget(self) -> None:
         """As if nothing had been received; a process that trains several times in a row begins with it."""
@@ -123,7 +124,8 @@ class Signals:
             signal.raise_signal(signal.SIGINT)
         if sys.stderr.isatty():
             left = _INSISTING - self._insisted
-            print(f"stopping at the next step edge; Ctrl-C {left} more times ends at once, unsaved", file=sys.stderr)
+            # Not by print: what the signal has interrupted may be printing itself.
+            os.write(2, f"stopping at the next step edge; Ctrl-C {left} more times ends at once, unsaved\n".encode())
 
     def _end_a_stuck_start(self) -> None:
         time.sleep(START_GRACE_S)
