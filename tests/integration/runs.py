@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -54,6 +55,7 @@ def start(arguments: Sequence[str], before: Callable[[], None] | None = None) ->
         os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if errors else quiet, 2)
         # Under pytest these are not what the descriptors are.
         sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
+        faulthandler.enable(2)
         torch.set_num_threads(1)
         if before:
             before()
@@ -69,14 +71,20 @@ def start(arguments: Sequence[str], before: Callable[[], None] | None = None) ->
 
 
 def wait(pid: int, seconds: float = 120) -> int:
-    """The exit code of a process, negative for the signal that ended it."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    """The exit code of a process, negative for the signal that ended it.
+
+    ``seconds`` are those in which this process runs: a host that sleeps ends nobody's patience. Who is not done by then
+    is ended, and says where all its threads are.
+    """
+    left, last = seconds, time.monotonic()
+    while left > 0:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
+        now = time.monotonic()
+        left, last = left - min(now - last, 0.1), now
+    os.kill(pid, signal.SIGABRT)
     os.waitpid(pid, 0)
     raise AssertionError(f"still running after {seconds} s")
 
