@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from pretrain import checkpoint
 from tests.integration.runs import SMALL, outcome, run
 
@@ -34,8 +36,9 @@ def test_falls_back_then_refuses_to_start_over(tmp_path: Path) -> None:
     assert older.name == "step-00000009"
 
 
-def test_checkpoints_that_are_gone(tmp_path: Path) -> None:
-    command = [*SMALL, f"run_dir={tmp_path / 'run'}"]
+@pytest.mark.parametrize("steps", [12, 3])  # after a single one, nothing but the word that it was published says so
+def test_checkpoints_that_are_gone(tmp_path: Path, steps: int) -> None:
+    command = [*SMALL, f"run_dir={tmp_path / 'run'}", f"max_steps={steps}"]
     assert run(command) == 0
     shutil.rmtree(tmp_path / "run/checkpoints")
     assert run(command) == 2

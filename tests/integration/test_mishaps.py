@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from pretrain import checkpoint
+from pretrain import checkpoint, module
+from pretrain.callbacks import edge
 from tests.integration.runs import SMALL, run, start, steps, wait
 
 
@@ -40,6 +44,26 @@ def test_numbers_that_are_none_are_never_saved(tmp_path: Path) -> None:
     assert "NaN" not in (tmp_path / "run/metrics.jsonl").read_text()
 
 
+def test_weights_that_are_none_are_never_saved(tmp_path: Path) -> None:
+    """However they came to be: a step is judged by its loss and gradient, which say nothing of what its update does."""
+    errors = tmp_path / "errors"
+
+    def sabotage() -> None:
+        sys.stderr = open(errors, "a", buffering=1)  # noqa: SIM115 - as long as the process lives
+        plain = module.Pretraining._update
+
+        def spoiling(self: module.Pretraining, sound: torch.Tensor) -> None:
+            plain(self, sound)
+            if self.steps_done == 5:  # in step 6, behind which a checkpoint is due and no measurement
+                next(self.model.parameters()).data.view(-1)[0] = float("inf")
+
+        module.Pretraining._update = spoiling  # type: ignore[method-assign]
+
+    assert wait(start([*SMALL, f"run_dir={tmp_path / 'run'}"], sabotage)) == 1
+    assert checkpoint.find(tmp_path / "run").step == 3
+    assert "in the state holds numbers that are not finite; it is not saved" in errors.read_text()
+
+
 def test_a_disk_that_is_full_for_a_while_does_not_end_the_run(tmp_path: Path) -> None:
     """Nothing of the checkpoints of steps 6 to 8 fits; the one of step 3 stands, and step 9 is published."""
     command = [*SMALL, f"run_dir={tmp_path / 'run'}", "checkpoint.asynchronous=false"]
@@ -62,6 +86,31 @@ def test_a_disk_that_is_full_for_a_while_does_not_end_the_run(tmp_path: Path) ->
 
 def events(run_dir: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+
+
+def test_a_run_whose_directory_was_taken_publishes_nothing_more(tmp_path: Path) -> None:
+    """Where directories cannot be locked, who removes the lock file lets a second process in: the first one leaves."""
+    run_dir, errors = tmp_path / "run", tmp_path / "errors"
+
+    def sabotage() -> None:
+        def none(*_: object) -> None:
+            raise OSError(errno.EOPNOTSUPP, "no such locks")
+
+        fcntl.flock = none
+        edge._LOOK_S = 0.0
+        sys.stderr = open(errors, "a", buffering=1)  # noqa: SIM115 - as long as the process lives
+
+    pid = start([*SMALL, "max_steps=100000", "evaluate.every_n_steps=100000", f"run_dir={run_dir}"], sabotage)
+    while not (run_dir / "metrics.jsonl").exists() or not steps(run_dir):
+        time.sleep(0.02)
+    other = run_dir / "lock.new"
+    with open(other, "w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        other.rename(run_dir / "lock")
+        assert wait(pid) == 1
+        newest = checkpoint.published(run_dir / "checkpoints")[:1]
+    assert f"'{run_dir / 'lock'}' was removed, and " in errors.read_text()
+    assert not newest or checkpoint.step_of(newest[0]) <= steps(run_dir)[-1]
 
 
 def test_resume_from_another_run_is_held_to_its_config(tmp_path: Path) -> None:

@@ -183,6 +183,7 @@ def test_a_kill_while_going_back_leaves_no_trace(tmp_path: Path, gone_back: Path
     assert run(straight) == 0
     assert wait(start(again, sabotage)) == -signal.SIGKILL
     assert checkpoint.step_of(checkpoint.published(tmp_path / "killed/checkpoints")[0]) == 13
+    assert [row["step"] for row in rows(tmp_path / "straight", "decisions.jsonl")] == [11]  # three before the sick one
     assert run(again) == 0
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "straight")
     assert seen(tmp_path / "killed") == seen(tmp_path / "straight")
