@@ -18,6 +18,7 @@ log = logging.getLogger("pretrain")
 
 # So many bytes wait in memory for a disk that takes nothing, before the run ends.
 PATIENCE = 256 << 20
+_BLOCK = 1 << 16
 
 
 class Rows:
@@ -67,11 +68,11 @@ class Rows:
         """
         with self._lock:
             self._drain()
-            new, self._new = self._new, False
         if self._file is not None:
             os.fsync(self._file)
-        if new:
+        if self._new:
             flush(self.path.parent)  # without its name on disk a file is gone after a power loss, whatever is in it
+            self._new = False
 
     def close(self) -> None:
         """Writes what waits, if the disk takes it now."""
@@ -87,6 +88,7 @@ class Rows:
     def _drain(self) -> None:
         if self._waiting and self._file is None:
             make(self.path.parent)
+            cut(self.path)
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             self._new = True
         while self._waiting:
@@ -98,3 +100,24 @@ class Rows:
         if self._told:
             log.info("'%s' can be written again", self.path)
             self._told = False
+
+
+def cut(path: Path) -> None:
+    """Drops a last line without end, which a kill or a power loss has left: what is added to it would be lost as well.
+
+    Raises:
+        OSError: the disk does not let it.
+    """
+    try:
+        with open(path, "rb") as file:
+            size, kept = file.seek(0, os.SEEK_END), 0
+            for begin in range((size - 1) // _BLOCK * _BLOCK, -1, -_BLOCK):
+                file.seek(begin)
+                end = file.read(_BLOCK).rfind(b"\n")
+                if end >= 0:
+                    kept = begin + end + 1
+                    break
+    except FileNotFoundError:
+        return
+    if kept < size:
+        os.truncate(path, kept)
