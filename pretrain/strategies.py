@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+import torch.distributed as dist
 from lightning_fabric.plugins import ClusterEnvironment
 from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch.distributed.device_mesh import init_device_mesh
 
-from data.errors import InputError
+from data.errors import InputError, RunError
 from pretrain.module import Pretraining
 from pretrain.ranks import Process
 from pretrain.sharding.shard import shard
@@ -27,6 +31,23 @@ class ReplicatedStrategy(DDPStrategy):
     a step here has several backward passes (tasks, micro-batches, cached features), each over some parameters. So the
     model stays unwrapped and gradients are summed once a step.
     """
+
+    def setup_environment(self) -> None:
+        """Waits for the other processes.
+
+        Raises:
+            RunError: they did not all come within ``trainer.timeout_s``.
+        """
+        began = time.monotonic()
+        try:
+            super().setup_environment()
+        except dist.DistError as error:
+            where = f"{os.environ.get('MASTER_ADDR', 'the first host')}:{os.environ.get('MASTER_PORT', '')}"
+            raise RunError(
+                f"rank {self.global_rank} (process {os.getpid()} on {socket.gethostname()}) waited "
+                f"{time.monotonic() - began:.0f} s for {self.world_size} ranks to meet at {where}, and not all came: "
+                f"{str(error).splitlines()[0]} (longer: trainer.timeout_s)"
+            ) from None
 
     def configure_ddp(self) -> None:
         """Leaves the model as it is; processes build equal models from the same seed."""

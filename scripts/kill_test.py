@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.faults.campaign import Tally, codes_of, killed_until_done, phases_marked, signalled_until_done
-from tests.faults.recipes import NAMES, recipe, small_cache
+from tests.faults.recipes import NAMES, PATIENCE, recipe, small_cache
 from tests.integration.ranks import start_together
 from tests.integration.runs import outcome
 
@@ -40,7 +40,7 @@ def main() -> int:
     os.environ["PRETRAIN_CACHE"] = small_cache(scratch / "cache")
     os.environ["PRETRAIN_TEST_STDERR"] = str(scratch / "stderr")
     arguments = [*recipe(given.experiment), f"trainer.strategy={given.strategy}", *given.override]
-    arguments.append("interruption.silence_s=5")
+    arguments += PATIENCE
     began = time.monotonic()
     straight = start_together(given.ranks, [*arguments, f"run_dir={scratch / 'straight'}"])
     if any(codes_of(straight)):

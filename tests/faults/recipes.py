@@ -8,6 +8,8 @@ from pathlib import Path
 from data.demo import build
 
 STEPS = 60
+PATIENCE = ["interruption.silence_s=5", "loader.warn_after_s=10", "loader.deadline_s=20", "trainer.timeout_s=30"]
+"""With ranks that are killed before they have met, and no launcher that ends those that wait for them."""
 _TINY = ("width=16", "depth=1", "heads=2", "dropout=0.1")
 _COMMON = [
     *("data.vocab_size=320", f"max_steps={STEPS}", "checkpoint.every_n_steps=7", "checkpoint.keep_last=2"),

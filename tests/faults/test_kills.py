@@ -22,7 +22,7 @@ from tests.faults.campaign import (
     signalled_until_done,
     steps_of,
 )
-from tests.faults.recipes import NAMES, STEPS, recipe
+from tests.faults.recipes import NAMES, PATIENCE, STEPS, recipe
 from tests.integration.ranks import start_together
 from tests.integration.runs import outcome, run
 
@@ -65,7 +65,7 @@ def test_random_signals(tmp_path: Path, hits: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_random_kills_of_two_processes(tmp_path: Path, strategy: str) -> None:
-    command = [*recipe("mlm_tiny"), f"trainer.strategy={strategy}", "interruption.silence_s=5"]
+    command = [*recipe("mlm_tiny"), f"trainer.strategy={strategy}", *PATIENCE]
     length, twin = straight(tmp_path, command, 2)
     tally, rng, number = Tally(), random.Random(strategy), 0
     while tally.hits < 20:
@@ -92,7 +92,7 @@ def test_a_run_continued_from_any_step_is_the_same(tmp_path: Path, name: str) ->
 
 @pytest.mark.parametrize("hits", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_every_sample_once_an_epoch_however_often_and_by_how_many_it_was_done(tmp_path: Path, hits: int) -> None:
-    command = [*recipe("mlm_tiny"), "interruption.silence_s=5", f"run_dir={tmp_path / 'run'}"]
+    command = [*recipe("mlm_tiny"), *PATIENCE, f"run_dir={tmp_path / 'run'}"]
     command += [f"max_steps={60 if hits < 10 else 400}", "checkpoint.every_n_steps=3"]
     rng, hit, sizes = random.Random(0), 0, []
     while True:

@@ -125,3 +125,18 @@ def test_the_own_launcher_ends_its_ranks_together(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert f"rank 1 (process {children[1]} on " in error
     assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_rank_that_never_comes_is_not_waited_for_for_ever(tmp_path: Path, which: int) -> None:
+    short = ["trainer.timeout_s=3", "loader.deadline_s=2", "loader.warn_after_s=1"]
+    nobody = {1 - which: lambda: os._exit(9)}
+    pids = start_together(2, [*COMMAND, *short, f"run_dir={tmp_path / 'run'}"], nobody)
+    codes = codes_of(pids)
+    assert (codes[1 - which], codes[which]) == (9, 1)
+    line = said(tmp_path).splitlines()[-1]
+    assert re.fullmatch(
+        rf"pretrain: error: rank {which} \(process {pids[which]} on \S+\) waited \d+ s for 2 ranks to meet at "
+        r"127\.0\.0\.1:\d+, and not all came: .*\(longer: trainer\.timeout_s\)",
+        line,
+    )

@@ -21,9 +21,9 @@ from tests.faults.campaign import newest_step, steps_of
 from tests.faults.recipes import recipe
 from tests.integration.runs import outcome
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-STEPS = 2500
+STEPS = 1500
 COMMAND = [*recipe("mlm_tiny"), "evaluate.every_n_steps=100000", "checkpoint.every_n_steps=500"]
 COMMAND += [
     "log_every_n_steps=10",
@@ -87,13 +87,18 @@ def running_at(folder: Path, name: str, step: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def twin(tmp_path_factory: pytest.TempPathFactory, cache_folder: str) -> object:
-    """The outcome of the job that nobody disturbs."""
+def straight(tmp_path_factory: pytest.TempPathFactory, cache_folder: str) -> tuple[object, float]:
+    """The outcome of the job that nobody disturbs, and its steps a second."""
     os.environ["PRETRAIN_CACHE"] = cache_folder
     folder = tmp_path_factory.mktemp("twin")
-    job = submit(folder, "run")
-    ended(folder, job)
-    return outcome(folder / "run")
+    began = time.monotonic()
+    ended(folder, submit(folder, "run"))
+    return outcome(folder / "run"), STEPS / (time.monotonic() - began)
+
+
+@pytest.fixture(scope="module")
+def twin(straight: tuple[object, float]) -> object:
+    return straight[0]
 
 
 def ended(folder: Path, job: str, steps: int = STEPS) -> str:
@@ -123,9 +128,9 @@ def test_a_warning_before_the_time_limit_requeues_the_job(tmp_path: Path, twin: 
     assert f"going on from step {saved[1]} of" in output
 
 
-def test_a_time_limit_is_no_end(tmp_path: Path) -> None:
+def test_a_time_limit_is_no_end(tmp_path: Path, straight: tuple[object, float]) -> None:
     """Slurm itself warns, a minute or so after the start (its clock is that coarse), as often as the run needs."""
-    steps = 8000
+    steps = int(150 * straight[1])
     for name, options in (("whole", []), ("run", ["--time=2", "--signal=USR1@30"])):
         folder = tmp_path / name
         folder.mkdir()
