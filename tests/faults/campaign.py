@@ -109,21 +109,25 @@ def killed_until_done(
         twin: what ``compare`` says of the run that nobody hits.
         rng: draws the instants.
         tally: goes on counting.
-        length: seconds within which a process is hit, if it is not through before.
+        length: seconds within which a process is hit, if it is not through before; longer after one that came no
+            further, as a host that has become slow would let none come further, which ends a run for good.
         world_sizes: numbers of processes that are drawn from at each start.
         compare: run directory -> what must be equal.
     """
     last = next(int(a.partition("=")[2]) for a in arguments if a.startswith("max_steps="))
+    reached, longer = 0, 1.0
     while True:
         _PHASE[0] = 0
         pids = start_together(rng.choice(world_sizes), [*arguments, f"run_dir={run_dir}"])
-        until = time.monotonic() + rng.uniform(0, length)
+        until = time.monotonic() + rng.uniform(0, longer * length)
         while time.monotonic() < until and not over(pids):
             time.sleep(0.002)
         kill_all(pids if rng.random() < 0.5 else [rng.choice(pids)])
         codes = codes_of(pids)
         if -signal.SIGKILL in codes:
             tally.phases[phase(run_dir, last)] += 1
+            before, reached = reached, max(steps_of(run_dir), default=0)
+            longer = 1.5 * longer if reached <= before else 1.0
             continue
         if set(codes) != {0}:
             tally.wrong.append(f"{run_dir}: exit codes {codes}")
