@@ -86,7 +86,7 @@ def kill_all(pids: Sequence[int], number: int = signal.SIGKILL) -> None:
             os.kill(pid, number)
 
 
-def codes_of(pids: Sequence[int], seconds: float = 120) -> list[int]:
+def codes_of(pids: Sequence[int], seconds: float = 360) -> list[int]:
     """Their exit codes, negative for the signal that ended them."""
     return [wait(pid, seconds) for pid in pids]
 
@@ -114,7 +114,7 @@ def killed_until_done(
         world_sizes: numbers of processes that are drawn from at each start.
         compare: run directory -> what must be equal.
     """
-    last = next(int(a.partition("=")[2]) for a in arguments if a.startswith("max_steps="))
+    last = [int(a.partition("=")[2]) for a in arguments if a.startswith("max_steps=")][-1]
     reached, longer = 0, 1.0
     while True:
         _PHASE[0] = 0
@@ -153,7 +153,7 @@ def signalled_until_done(
     What it had done when the signal came must be saved when it ends: no step is done twice.
     """
     signals = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2]
-    last = next(int(a.partition("=")[2]) for a in arguments if a.startswith("max_steps="))
+    last = [int(a.partition("=")[2]) for a in arguments if a.startswith("max_steps=")][-1]
     reached = 0
     while True:
         _PHASE[0] = 0

@@ -63,6 +63,7 @@ def test_random_signals(tmp_path: Path, hits: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_random_kills_of_two_processes(tmp_path: Path, strategy: str) -> None:
     command = [*recipe("mlm_tiny"), f"trainer.strategy={strategy}", *PATIENCE]
@@ -75,6 +76,7 @@ def test_random_kills_of_two_processes(tmp_path: Path, strategy: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["mlm_tiny", "grounded_tiny"])
 def test_a_run_continued_from_any_step_is_the_same(tmp_path: Path, name: str) -> None:
     """With dropout, augmentation, two workers, measurements and averaged weights; a checkpoint at every step."""
