@@ -64,6 +64,21 @@ def read_json(path: Path) -> Any:
         raise Damaged(f"{path.name} is not readable as JSON ({type(error).__name__})") from None
 
 
+def verified_json(path: Path, name: str) -> Any:
+    """The value of a checkpoint's JSON file ``name``, of which alone every byte is compared with the manifest.
+
+    Raises:
+        Damaged: it, or the manifest, is not what was published.
+    """
+    try:
+        size, digest = _parse(read_json(path / MANIFEST))[1][name]
+        if regular_size(path / name) == size and digest_of(path / name) == digest:
+            return read_json(path / name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise Damaged(f"{name} or {MANIFEST} is unreadable ({error or type(error).__name__})") from None
+    raise Damaged(f"{name} has another content than was written")
+
+
 def _no_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number")
 

@@ -15,6 +15,8 @@ from typing import Any
 from data.errors import InputError
 from pretrain import checkpoint
 from pretrain.checkpoint.disk import replace
+from pretrain.checkpoint.folder import STATE
+from pretrain.checkpoint.manifest import Damaged, verified_json
 from pretrain.run import RunDirectory
 
 DECISIONS = "decisions.jsonl"
@@ -112,6 +114,6 @@ def adopt(directory: RunDirectory, state: Mapping[str, Any] | None) -> list[Deci
 
 def _recorded(path: Path) -> list[Decision] | None:
     try:
-        return list(json.loads((path / "state.json").read_text()).get("decisions", []))
-    except (OSError, ValueError, AttributeError, TypeError):
+        return list(verified_json(path, STATE).get("decisions", []))
+    except (Damaged, AttributeError, TypeError):
         return None
