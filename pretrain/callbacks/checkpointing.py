@@ -153,10 +153,12 @@ class Checkpointing(pl.Callback):
         """
         if self._saver is None:
             return
-        if self._saver.peers.size == 1:
-            outcome = self._saver.finish()
-            if outcome is not None and outcome.error is not None:
-                log.warning("the checkpoint of step %d could not be written: %s", outcome.step, outcome.error)
+        if self._saver.peers.size > 1:
+            self._saver.close(wait=False)  # first the others must hear of the end, in which they may be stuck
+            return
+        outcome = self._saver.finish()
+        if outcome is not None and outcome.error is not None:
+            log.warning("the checkpoint of step %d could not be written: %s", outcome.step, outcome.error)
         self._saver.close()
 
     def facts_at(self, module: Pretraining) -> dict[str, Any]:

@@ -145,10 +145,14 @@ class Saver:
             outcome = self.settle()
         return outcome
 
-    def close(self) -> None:
-        """Ends the thread when it has done what it was given; no collective. Between saves there is none to fork."""
+    def close(self, wait: bool = True) -> None:
+        """Ends the thread when it has done what it was given; no collective. Between saves there is none to fork.
+
+        Args:
+            wait: for that; else only the end of the process does.
+        """
         if self._thread is not None:
-            self._thread.shutdown()
+            self._thread.shutdown(wait)
             self._thread = None
 
     def _divide(self, state: State) -> Share:
