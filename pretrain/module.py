@@ -14,6 +14,7 @@ from data.loading.loader import StepBatch
 from data.seeds import derive
 from modalities.objective import Step
 from pretrain.model import Model
+from pretrain.optim.clip import clip
 from pretrain.optim.ema import Ema
 from pretrain.optim.groups import locked
 from pretrain.optim.state import settle
@@ -133,7 +134,7 @@ class Pretraining(pl.LightningModule):
                 self.last[name]["weight"] = torch.tensor(self.weights[name])
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         self._sum_gradients(parameters)
-        norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip_norm or float("inf"))
+        norm = clip(parameters, self.gradient_clip_norm)
         factor = self.schedule(batch.step)
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor

@@ -21,6 +21,7 @@ from pretrain.callbacks.evaluation import Evaluation, table
 from pretrain.callbacks.metrics import Metrics
 from pretrain.callbacks.progress import ProgressReport
 from pretrain.callbacks.quarantine import Quarantine
+from pretrain.callbacks.report import Report
 from pretrain.callbacks.stop import StopOnSignal
 from pretrain.evaluators import Evaluator, build_evaluators
 from pretrain.feed import Feed, check_waits, open_streams
@@ -109,7 +110,7 @@ def edge_of_a_step(
     facts: Mapping[str, Any],
     streams: Mapping[str, Stream],
 ) -> list[pl.Callback]:
-    """What happens after each step, in this order: measure, write down, watch, show, save, stop."""
+    """What happens after each step, in this order: measure, write down, watch, show, save, draw, stop."""
     max_steps = config["max_steps"]
     sizes = {name: spec["batch_size"] for name, spec in config["tasks"].items()}
     metrics = Metrics(directory, config["log_every_n_steps"], config["ledger"], streams, sizes)
@@ -123,6 +124,7 @@ def edge_of_a_step(
         Quarantine(directory, **config["quarantine"], batch_sizes=sizes),
         ProgressReport(metrics, max_steps),
         saving,
+        Report(directory, **config["report"]),
         StopOnSignal(saving),
     ]
 
