@@ -24,7 +24,7 @@ SHARE = 0.005
 
 
 class Report(pl.Callback):
-    """Starts ``pretrain report RUN`` every ``every_s`` seconds, with the lowest priority, and writes it once more at the end.
+    """Starts ``pretrain report RUN`` every ``every_s`` seconds, with the lowest priority, and once more at the end.
 
     Training waits for none of them but the last. A report that cannot be written is a warning, nothing more.
 

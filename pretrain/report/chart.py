@@ -149,7 +149,8 @@ def _drawn(line: Line, across: Axis, up: Axis) -> Iterable[str]:
     if line.dots or len(shown) == 1:
         # A line without length and with round ends is a dot that no stretching deforms.
         dots = "".join(
-            f"M{across.at(step):.1f} {SIDE - up.at(value):.1f}h.01" for step, value in zip(line.curve.steps, shown, strict=True)
+            f"M{across.at(step):.1f} {SIDE - up.at(value):.1f}h.01"
+            for step, value in zip(line.curve.steps, shown, strict=True)
         )
         yield f'<path class="{line.look} dots" d="{dots}"/>'
 

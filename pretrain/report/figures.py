@@ -1,4 +1,4 @@
-"""Which figures a run's rows make: a section for each task, one for measurements beyond them, one for the optimisation."""
+"""Which figures a run's rows make: for each task, for measurements beyond them, for the optimisation and the speed."""
 
 from __future__ import annotations
 
@@ -58,10 +58,16 @@ class Figures:
     def optimisation(self) -> list[Chart]:
         """Loss of all tasks, gradient norm, learning rate."""
         found = []
-        for name, title in (("loss", "loss, all tasks weighted"), ("gradient_norm", "gradient norm"), ("lr", "learning rate")):
+        for name, title in (
+            ("loss", "loss, all tasks weighted"),
+            ("gradient_norm", "gradient norm"),
+            ("lr", "learning rate"),
+        ):
             curve = curve_of(self._points(name), noisy=name != "lr")
             if curve is not None:
-                found.append(Chart(title, [Line("", curve, "train")], marks=self.marks, until=self.facts.step, log=name != "lr"))
+                found.append(
+                    Chart(title, [Line("", curve, "train")], marks=self.marks, until=self.facts.step, log=name != "lr")
+                )
         return found
 
     def speed(self) -> list[Chart]:
@@ -72,7 +78,11 @@ class Figures:
         found = []
         for title, curve, unit in (("samples a second", rate, ""), ("waiting for data, share of the time", wait, " %")):
             if curve is not None:
-                found.append(Chart(title, [Line("", curve, "train")], marks=self.marks, until=self.facts.step, unit=unit, log=False))
+                found.append(
+                    Chart(
+                        title, [Line("", curve, "train")], marks=self.marks, until=self.facts.step, unit=unit, log=False
+                    )
+                )
         return found
 
     def _measured(self, prefix: str) -> dict[str, list[str]]:
@@ -105,7 +115,9 @@ class Figures:
         if shown is not None:
             lines.append(shown)
         share = metric.endswith("accuracy") or "recall" in metric
-        return Chart(metric.replace("_", " "), lines, list(chances.items()), band, self.marks, self.facts.step, log=not share)
+        return Chart(
+            metric.replace("_", " "), lines, list(chances.items()), band, self.marks, self.facts.step, log=not share
+        )
 
     def _points(self, name: str) -> Iterable[tuple[int, float]]:
         return ((row["step"], row[name]) for row in self.facts.metrics if _number(row.get(name)))

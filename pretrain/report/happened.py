@@ -43,7 +43,10 @@ def _starts(starts: list[Row]) -> Iterable[Event]:
         previous = overrides
         packages = row.get("packages") or {}
         code = str(row.get("code") or "")[:12]
-        text.append(f"pretrain {row.get('version', '')} {code}, torch {packages.get('torch', '')}, Python {row.get('python', '')}")
+        text.append(
+            f"pretrain {row.get('version', '')} {code}, torch {packages.get('torch', '')}, "
+            f"Python {row.get('python', '')}"
+        )
         yield Event(int(row["step"]), str(row.get("time", "")).replace("T", " ").removesuffix("+00:00"), text)
 
 
@@ -55,7 +58,9 @@ def _alarm(row: Row) -> Event:
     if isinstance(value, int | float):
         text += f" at {words(float(value))}"
     bounds = [f"{side} {words(float(row[side]))}" for side in ("low", "high") if isinstance(row.get(side), int | float)]
-    return Event(int(row["step"]), str(row.get("time", "")), [text + (f" (healthy: {', '.join(bounds)})" if bounds else "")])
+    return Event(
+        int(row["step"]), str(row.get("time", "")), [text + (f" (healthy: {', '.join(bounds)})" if bounds else "")]
+    )
 
 
 def _rejected(facts: Facts) -> Iterable[Event]:

@@ -54,7 +54,8 @@ def page(facts: Facts) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
         f"<title>{escape(name)}</title><style>{style}</style></head><body><main>{''.join(parts)}</main>"
         f"<script>{script}</script></body></html>\n"
     )
@@ -68,12 +69,18 @@ def _head(facts: Facts, name: str) -> str:
     if found["loss"] is not None:
         tiles.append(("loss", words(found["loss"]), "all tasks, weighted"))
     if found["rate"] is not None:
-        tiles.append(("samples a second", words(found["rate"]), f"{100 * found['wait']:.1f} % of the time waiting for data"))
+        tiles.append(
+            ("samples a second", words(found["rate"]), f"{100 * found['wait']:.1f} % of the time waiting for data")
+        )
         tiles.append(("computing", duration(found["seconds"]), _starts(facts)))
     rejected = len(facts.quarantine)
     if rejected:
-        tiles.append(("quarantine", f"{rejected:,}", ", ".join(f"{n} {kind}" for kind, n in facts.kinds().most_common(3))))
-    cards = "".join(f"<div><dt>{escape(t)}</dt><dd>{escape(v)}</dd><small>{escape(s)}</small></div>" for t, v, s in tiles)
+        tiles.append(
+            ("quarantine", f"{rejected:,}", ", ".join(f"{n} {kind}" for kind, n in facts.kinds().most_common(3)))
+        )
+    cards = "".join(
+        f"<div><dt>{escape(t)}</dt><dd>{escape(v)}</dd><small>{escape(s)}</small></div>" for t, v, s in tiles
+    )
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return (
         f'<header><h1>{escape(name)}</h1><p class="path">{escape(str(facts.path))}</p><p class="now">as of {now}</p>'
@@ -104,9 +111,10 @@ def _results(facts: Facts) -> str:
             bar = f'<span class="meter"><i style="width:{length:.1f}%"></i><b style="left:{mark:.1f}%"></b></span>'
         rows.append(f"<tr><td>{escape(name)}</td><td>{words(value)}</td><td>{told}</td><td>{bar}</td></tr>")
     return (
-        f"<section><h2>Held out</h2><p>after step {facts.results['step']:,}; the mark on a bar is what guessing would give</p>"
-        '<div class="wide"><table class="results"><thead><tr><th>metric</th><th>value</th><th>chance</th><th></th></tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div></section>"
+        f"<section><h2>Held out</h2><p>after step {facts.results['step']:,}; "
+        "the mark on a bar is what guessing would give</p>"
+        '<div class="wide"><table class="results"><thead><tr><th>metric</th><th>value</th><th>chance</th><th></th></tr>'
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
 
@@ -114,7 +122,8 @@ def _section(title: str, about: str, charts: Sequence[Chart]) -> str:
     if not charts:
         return ""
     told = f"<p>{escape(about)}</p>" if about else ""
-    return f'<section><h2>{escape(title)}</h2>{told}<div class="charts">{"".join(c.html() for c in charts)}</div></section>'
+    drawn = "".join(chart.html() for chart in charts)
+    return f'<section><h2>{escape(title)}</h2>{told}<div class="charts">{drawn}</div></section>'
 
 
 def _about(task: Mapping[str, Any]) -> str:
@@ -124,7 +133,10 @@ def _about(task: Mapping[str, Any]) -> str:
 
 
 def _events(facts: Facts) -> str:
-    rows = [f"<tr><td>{event.step:,}</td><td>{escape(event.time)}</td><td>{_text(event.text)}</td></tr>" for event in happened(facts)]
+    rows = [
+        f"<tr><td>{event.step:,}</td><td>{escape(event.time)}</td><td>{_text(event.text)}</td></tr>"
+        for event in happened(facts)
+    ]
     return _table("What happened", ("step", "time (UTC)", ""), rows, "log")
 
 
@@ -141,7 +153,9 @@ def _data(facts: Facts) -> str:
 
 def _config(facts: Facts) -> str:
     text = yaml.dump(facts.config, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False, width=110)
-    return f"<section><h2>Config</h2><details><summary>as resolved</summary><pre>{escape(text)}</pre></details></section>"
+    return (
+        f"<section><h2>Config</h2><details><summary>as resolved</summary><pre>{escape(text)}</pre></details></section>"
+    )
 
 
 def _table(title: str, head: Sequence[str], rows: Iterable[str], look: str) -> str:

@@ -23,7 +23,9 @@ def references(config: Mapping[str, Any]) -> dict[tuple[str, str], tuple[Line, B
         for metric, curve in _metrics(str(alarm["reference"])).items():
             try:
                 steps, values = [float(s) for s in curve["steps"]], [float(v) for v in curve["value"]]
-                line = Line(f"healthy runs ({Path(str(alarm['reference'])).stem})", Curve(steps, values, []), "reference")
+                line = Line(
+                    f"healthy runs ({Path(str(alarm['reference'])).stem})", Curve(steps, values, []), "reference"
+                )
                 found[alarm["task"], metric] = line, Band(steps, curve["low"], curve["high"])
             except (KeyError, TypeError, ValueError):
                 continue  # an own file may do without a curve; the alarm has checked what it needs

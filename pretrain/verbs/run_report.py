@@ -12,7 +12,7 @@ def parser() -> argparse.ArgumentParser:
     """The verb's command line."""
     found = argparse.ArgumentParser(
         prog="pretrain report",
-        description="Writes RUN/report.html: curves, speed, events, held-out results against chance, and the config, as "
+        description="Writes RUN/report.html: curves, speed, events, results against chance, and the config, as "
         "one file that needs nothing else. A run writes it by itself, every report.every_s seconds and at its end.",
     )
     found.add_argument("run", metavar="RUN", help="run directory; the run may be at work")

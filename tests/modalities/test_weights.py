@@ -62,7 +62,7 @@ def test_no_pickles(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(InputError, match=r"hold no .safetensors file \(found: pytorch_model.bin\)"):
         load_weights(network(), str(tmp_path))
-    with pytest.raises(InputError, match="is there, but is no .safetensors file"):
+    with pytest.raises(InputError, match=r"is there, but is no \.safetensors file"):
         load_weights(network(), str(tmp_path / "pytorch_model.bin"))
     (tmp_path / "broken.safetensors").write_bytes(b"no header")
     with pytest.raises(InputError, match="cannot be read"):

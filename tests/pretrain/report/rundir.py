@@ -10,14 +10,31 @@ CONFIG = {
     "name": "grounded <tiny>",
     "max_steps": 400,
     "tasks": {
-        "wav2vec": {"objective": {"_target_": "modalities.audio.wav2vec2.Wav2Vec2"}, "encoders": {"audio": "audio"}, "batch_size": 16, "weight": 1.0},
-        "mlm": {"objective": {"_target_": "modalities.text.masked_lm.MaskedLM"}, "encoders": {"text": "text"}, "batch_size": 8, "weight": 1.0},
+        "wav2vec": {
+            "objective": {"_target_": "modalities.audio.wav2vec2.Wav2Vec2"},
+            "encoders": {"audio": "audio"},
+            "batch_size": 16,
+            "weight": 1.0,
+        },
+        "mlm": {
+            "objective": {"_target_": "modalities.text.masked_lm.MaskedLM"},
+            "encoders": {"text": "text"},
+            "batch_size": 8,
+            "weight": 1.0,
+        },
     },
-    "alarms": {"collapse": {"_target_": "pretrain.callbacks.collapse.Collapse", "task": "wav2vec", "reference": "wav2vec2_tiny"}},
+    "alarms": {"collapse": {"task": "wav2vec", "reference": "wav2vec2_tiny"}},
     "data": {"text": {"train": "https://me:canary1@host/a.tar?X-Amz-Signature=canary2"}, "tokenizer": "tokenizer.json"},
     "logger": {"own": {"api_key": "canary3", "max_tokens": 77}},
-}  # fmt: skip
-PACKAGES = {"packages": {"torch": "2.13.0"}, "version": "0.1.0", "code": "abc", "host": "node7", "device": "cpu", "python": "3.11"}
+}
+PACKAGES = {
+    "packages": {"torch": "2.13.0"},
+    "version": "0.1.0",
+    "code": "abc",
+    "host": "node7",
+    "device": "cpu",
+    "python": "3.11",
+}
 
 
 def start(step, *overrides):
@@ -50,9 +67,25 @@ def make(path: Path, steps=400, long=False):
     speed = ({"step": s, "seconds": 0.1, "data_wait": 0.01, "samples": 24} for s in range(1, steps + 1))
     lines(path / "speed.jsonl", speed)
     lines(path / "starts.jsonl", [start(0, "seed=1"), start(150, "seed=1", "s3.secret_key=canary4")])
-    alarm = {"step": 200, "event": "left_band", "task": "wav2vec", "metric": "code_perplexity", "value": 3.0, "low": 7.1, "high": None}
+    alarm = {
+        "step": 200,
+        "event": "left_band",
+        "task": "wav2vec",
+        "metric": "code_perplexity",
+        "value": 3.0,
+        "low": 7.1,
+        "high": None,
+    }
     lines(path / "events.jsonl", [alarm])
-    bad = {"step": 20, "split": "train", "task": "mlm", "shard": "a.tar", "key": "<k>", "kind": "not_utf8", "reason": "no"}
+    bad = {
+        "step": 20,
+        "split": "train",
+        "task": "mlm",
+        "shard": "a.tar",
+        "key": "<k>",
+        "kind": "not_utf8",
+        "reason": "no",
+    }
     lines(path / "quarantine-00000.jsonl", [bad, {**bad, "step": 30}])
     scores = {"mlm/prose/loss": {"value": 1.1, "chance": 5.0}, "image_audio/recall@1": {"value": 0.4, "chance": 0.004}}
     (path / "results.json").write_text(json.dumps({"step": steps, "metrics": scores}))

@@ -8,16 +8,18 @@ import shutil
 import subprocess
 
 import pytest
-from tests.pretrain.report.rundir import make
 
 from pretrain.report.page import write_report
+from tests.pretrain.report.rundir import make
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on the PATH (Debian: apt-get install chromium)")
 
 FIRST = "<script>window.wrong = []; onerror = (text) => wrong.push(text);"
-FIRST += "addEventListener('securitypolicyviolation', (e) => wrong.push(e.violatedDirective + ' ' + e.blockedURI));</script>"
+FIRST += (
+    "addEventListener('securitypolicyviolation', (e) => wrong.push(e.violatedDirective + ' ' + e.blockedURI));</script>"
+)
 LAST = """<script>
 const figures = [...document.querySelectorAll("figure")].map((figure) => {
   const plot = figure.querySelector(".plot"), box = plot.getBoundingClientRect();
@@ -28,8 +30,9 @@ const figures = [...document.querySelectorAll("figure")].map((figure) => {
   const paths = [...figure.querySelectorAll("path")].filter((p) => !p.matches(".grid, .axis, .mark, .chance, .dots"));
   const drawn = paths.map((p) => p.getBoundingClientRect()).filter((r) => r.width > box.width / 8 && r.height >= 0);
   const labels = [...figure.querySelectorAll(".plot span")].map((s) => s.getBoundingClientRect());
-  return {title: figure.querySelector("figcaption").innerText, width: box.width, height: box.height, lines: paths.length,
-    drawn: drawn.length, tip, gone: !figure.querySelector(".tip"), inside: tipBox && tipBox.left >= 0 && tipBox.right <= innerWidth,
+  return {title: figure.querySelector("figcaption").innerText, width: box.width, height: box.height,
+    lines: paths.length, drawn: drawn.length, tip, gone: !figure.querySelector(".tip"),
+    inside: tipBox && tipBox.left >= 0 && tipBox.right <= innerWidth,
     labels: labels.length, cut: labels.filter((r) => r.left < 0 || r.right > innerWidth).length};
 });
 const found = {wrong, figures, width: innerWidth, scroll: document.documentElement.scrollWidth,
@@ -46,7 +49,8 @@ def look(page, folder, width, dark=False):
     (folder / "looked.html").write_text(text)
     # A window has a least width; a frame has none.
     frame = f'<iframe id="f" src="looked.html" style="width:{width}px;height:900px;border:0"></iframe>'
-    copy = "<script>f.onload = () => document.body.append(f.contentDocument.getElementById('found').cloneNode(true))</script>"
+    copy = "<script>f.onload = () => document.body.append("
+    copy += "f.contentDocument.getElementById('found').cloneNode(true))</script>"
     (folder / "frame.html").write_text(f"<!doctype html><body style='margin:0'>{frame}{copy}</body>")
     command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
     command += [f"--user-data-dir={folder / 'profile'}", "--window-size=1300,1000", "--virtual-time-budget=5000"]
@@ -88,7 +92,9 @@ def test_all_figures_are_drawn_without_errors_or_requests(tmp_path, width, dark)
 
 def test_the_test_sees_what_is_wrong(tmp_path):
     page = write_report(make(tmp_path / "run"))
-    broken = page.read_text().replace("<main>", '<main><img src="http://127.0.0.1:9/a.png"><script>nothing()</script>', 1)
+    broken = page.read_text().replace(
+        "<main>", '<main><img src="http://127.0.0.1:9/a.png"><script>nothing()</script>', 1
+    )
     page.write_text(broken.replace('class="train" d="M', 'class="train" d="', 1))
     found = look(page, tmp_path, 1200)
     assert any("nothing is not defined" in text for text in found["wrong"])

@@ -2,13 +2,13 @@ import re
 import time
 
 import pytest
-from tests.pretrain.report.rundir import lines, make, start
 
 from data.errors import InputError
 from pretrain.cli import main
 from pretrain.report.facts import read_facts, without_secrets
 from pretrain.report.happened import happened
 from pretrain.report.page import duration, page, write_report
+from tests.pretrain.report.rundir import lines, make, start
 
 
 def figures(html):
@@ -19,12 +19,23 @@ def test_every_metric_has_its_figure(tmp_path):
     html = write_report(make(tmp_path / "run")).read_text()
     titles = figures(html)
     expected = ["loss", "contrastive accuracy", "code perplexity", "loss", "recall@1", "loss, all tasks weighted"]
-    assert titles == [*expected, "gradient norm", "learning rate", "samples a second", "waiting for data, share of the time"]
+    assert titles == [
+        *expected,
+        "gradient norm",
+        "learning rate",
+        "samples a second",
+        "waiting for data, share of the time",
+    ]
     assert html.count("band of healthy runs") == 2
     assert html.count('class="reference"') >= 2
     assert "held out, prose" in html
     assert "chance, prose" in html
-    for text in ("grounded &lt;tiny&gt;", "finished", "resumed on node7", "alarm: wav2vec/code_perplexity left band at 3"):
+    for text in (
+        "grounded &lt;tiny&gt;",
+        "finished",
+        "resumed on node7",
+        "alarm: wav2vec/code_perplexity left band at 3",
+    ):
         assert text in html
     assert "2 not_utf8" in html
     assert "&lt;k&gt;" in html
@@ -42,7 +53,9 @@ def test_nothing_comes_from_elsewhere_and_no_secret_goes_in(tmp_path):
 
 def test_secrets_are_told_by_their_names():
     kept = {"max_tokens": 1, "tokenizer": "a", "author": "x", "path": "a=b", "key": "k"}
-    assert without_secrets({k: v for k, v in kept.items() if k != "author"}) == {k: v for k, v in kept.items() if k != "author"}
+    assert without_secrets({k: v for k, v in kept.items() if k != "author"}) == {
+        k: v for k, v in kept.items() if k != "author"
+    }
     hidden = without_secrets({"hf_token": "a", "AWS_SECRET_ACCESS_KEY": "b", "x": ["wandb.api_key=c", "s3://u:p@h/x"]})
     assert hidden == {
         "hf_token": "(hidden)",

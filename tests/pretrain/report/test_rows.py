@@ -1,7 +1,8 @@
-from tests.pretrain.report.rundir import lines
+import itertools
 
 from pretrain.report import rows
 from pretrain.report.rows import read_rows
+from tests.pretrain.report.rundir import lines
 
 
 def test_a_file_that_is_being_written_to(tmp_path):
@@ -27,5 +28,5 @@ def test_of_a_long_file_a_part_but_every_measurement(tmp_path, monkeypatch):
     assert steps == sorted(set(steps))
     assert steps[0] == 1
     assert steps[-1] == count
-    assert max(b - a for a, b in zip(steps, steps[1:], strict=False)) < count / 15
+    assert max(b - a for a, b in itertools.pairwise(steps)) < count / 15
     assert all(row in made for row in found)
