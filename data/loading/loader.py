@@ -147,7 +147,8 @@ class StepLoader:
             places.setdefault(unit.task, []).append(unit.places)
             batch.rejected.extend(unit.rejected)
         self._watchdog.end()
-        batch.places = {name: np.concatenate(parts) if len(parts) > 1 else parts[0] for name, parts in places.items()}
+        # Copies: who keeps a ledger of them keeps no micro-batch with them.
+        batch.places = {name: np.concatenate(parts) for name, parts in places.items()}
         batch.waited = monotonic() - asked
         return batch
 

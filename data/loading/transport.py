@@ -1,8 +1,8 @@
 """Micro-batches from a worker process to the trainer: one block of shared memory each, whatever they hold.
 
 Torch's own way opens and maps a file for each tensor. Here the tensors and arrays of a micro-batch are laid one after
-the other into memory that is used again and again, and the trainer takes them out with a single copy. The memory is an
-anonymous file, so the small /dev/shm of a container is no limit.
+the other into memory that is used again and again, and the trainer computes with them there, or takes them out with a
+single copy. The memory is an anonymous file, so the small /dev/shm of a container is no limit.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import mmap
 import os
 import pickle
 import tempfile
+import weakref
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -137,11 +139,27 @@ class Packed:
             memory[begin : begin + len(part)] = part
 
 
-def unpack(described: bytes, spans: Spans, memory: np.ndarray, pinned: bool) -> Any:
+def copied(described: bytes, spans: Spans, memory: np.ndarray, pinned: bool) -> Any:
     """The object of which :class:`Packed` made ``described`` and ``spans``, in one block of memory of its own."""
     buffer = torch.empty(len(memory), dtype=torch.uint8, pin_memory=pinned)
     buffer.numpy()[:] = memory
     return _Unpacker(described, buffer, spans).load()
+
+
+def lent(described: bytes, spans: Spans, memory: np.ndarray, done: Callable[[], None]) -> Any:
+    """The same in ``memory`` itself, which belongs to it until ``done`` is called: when its last tensor is gone."""
+    own = memory[:]  # an array of its own: it lives as long as a tensor of it
+    name = id(own)
+
+    def gone(_: object) -> None:
+        del _borrowed[name]
+        done()
+
+    _borrowed[name] = weakref.ref(own, gone)
+    return _Unpacker(described, torch.from_numpy(own), spans).load()
+
+
+_borrowed: dict[int, weakref.ref[np.ndarray]] = {}
 
 
 def pin(value: Any) -> Any:

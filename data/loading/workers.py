@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import select
 import signal
 import sys
 import time
@@ -18,12 +19,14 @@ import torch
 
 from data.errors import RunError
 from data.loading import watch
-from data.loading.transport import Packed, Slab, unpack
+from data.loading.transport import Packed, Slab, copied, lent
 from data.loading.unit import Unit
-from data.loading.units import Units
+from data.loading.units import Units, describe
 
 _FORK = get_context("fork")  # streams, prepares and shared memory are inherited, not sent
 _ORPHAN_S = 5.0  # how often a worker that waits looks whether the trainer is still there
+_LENT_STEPS = 2  # of which the trainer may hold units without a copy: the one it computes, and the one it has asked for
+_NUMBER = 4  # bytes of a slab's number in the pipe
 
 
 class Worker:
@@ -32,7 +35,7 @@ class Worker:
     Args:
         number, count: which of how many.
         units: what there is to make.
-        ahead: units that it may be ahead of the trainer.
+        ahead: units that it may be ahead of the trainer, beside those that the trainer holds.
         seat: where it notes what it does.
         others: the workers before it; it lets go of what it inherits of them.
     """
@@ -40,11 +43,15 @@ class Worker:
     def __init__(
         self, number: int, count: int, units: Units, ahead: int, seat: watch.Seat, others: list[Worker]
     ) -> None:
-        self.number, self.seat = number, seat
-        self._slabs = [Slab() for _ in range(ahead + 1)]  # one to write to while the others wait
-        self._free = _FORK.Semaphore(ahead + 1)
+        self.number, self.seat, self._tasks = number, seat, units.tasks
+        # One to write to while others wait to be taken and the trainer holds some. Those in the pipe are free.
+        self._lent, self._most = 0, _LENT_STEPS * -(-units.per_step // count)
+        self._slabs = [Slab() for _ in range(ahead + 1 + self._most)]
+        asking, giving = os.pipe()
+        self._free = os.fdopen(giving, "wb", buffering=0)
+        for place in range(len(self._slabs)):
+            self._give_back(place)
         self._results, sending = _FORK.Pipe(duplex=False)
-        self._taken = 0
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         self.pid = os.fork()
@@ -52,25 +59,28 @@ class Worker:
             self._results.close()
             for other in others:
                 other._results.close()
-            _run(self._work, sending, range(number, len(units), count), units)
+            _run(self._work, sending, asking, range(number, len(units), count), units)
+        os.close(asking)
         sending.close()  # the worker holds the only one: its end is the end of the file
 
-    def _work(self, sending: Connection, numbers: range, units: Units) -> None:
-        trainer = os.getppid()
+    def _work(self, sending: Connection, asking: int, numbers: range, units: Units) -> None:
+        trainer, free = os.getppid(), select.poll()
+        free.register(asking, select.POLLIN)
         _leave_signals_to_the_parent()
         for task in units.tasks.values():
             task.stream.close()  # what the trainer has open of a cache could not give way as long as this process lives
         units.every = numbers.step
-        for turn, number in enumerate(numbers):
-            while not self._free.acquire(timeout=_ORPHAN_S):
+        for number in numbers:
+            while not free.poll(_ORPHAN_S * 1e3):
                 if os.getppid() != trainer:
                     return
-            slab = self._slabs[turn % len(self._slabs)]
+            place = int.from_bytes(os.read(asking, _NUMBER), "little")
+            slab = self._slabs[place]
             slab.clear()
             packed = Packed(units.make(number, self.seat, slab.memory), slab)
             packed.write(slab.memory(packed.size))
             self.seat.turn_to(watch.HANDING_ON)
-            sending.send_bytes(pickle.dumps((packed.described, packed.spans, packed.size), protocol=5))
+            sending.send_bytes(pickle.dumps((place, packed.described, packed.spans, packed.size), protocol=5))
         self.seat.note(watch.IDLE)
 
     def take(self, pinned: bool) -> Unit:
@@ -80,22 +90,38 @@ class Worker:
             RunError: the worker has ended.
         """
         try:
-            described, spans, size = pickle.loads(self._results.recv_bytes())  # noqa: S301 - from our own process
+            place, described, spans, size = pickle.loads(self._results.recv_bytes())  # noqa: S301 - our own process's
         except (EOFError, ConnectionResetError):
             raise RunError(f"{self._end()}; the same command continues") from None
-        memory = self._slabs[self._taken % len(self._slabs)].memory(size)
-        unit: Unit = unpack(described, spans, memory, pinned)
-        self._taken += 1
-        self._free.release()
+        memory = self._slabs[place].memory(size)
+        unit: Unit
+        if pinned or self._lent == self._most:
+            unit = copied(described, spans, memory, pinned)
+            self._give_back(place)
+        else:
+            self._lent += 1
+            unit = lent(described, spans, memory, lambda: self._give_back(place, 1))
         return unit
+
+    def _give_back(self, place: int, lent: int = 0) -> None:
+        self._lent -= lent
+        with contextlib.suppress(ValueError, BrokenPipeError):  # closed, or the worker is gone
+            self._free.write(place.to_bytes(_NUMBER, "little"))
 
     def _end(self) -> str:
         code = self.reap(5.0)
         if code is None:
             return f"loader worker {self.number} (process {self.pid}) hands nothing on any more"
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        hint = {-signal.SIGKILL: " (out of memory?)", 1: "; its error stands above"}.get(code, "")
-        return f"loader worker {self.number} (process {self.pid}) {how}{hint}"
+        hints = {
+            -signal.SIGKILL: " (out of memory?)",
+            -signal.SIGBUS: " (a file that was cut, or a disk that fails?)",
+            1: "; its error stands above",
+        }
+        doing = describe(self.seat.doing(), self._tasks)
+        return (
+            f"loader worker {self.number} (process {self.pid}) {how}{hints.get(code, '')}; the last it did: it {doing}"
+        )
 
     def reap(self, seconds: float) -> int | None:
         """Waits for its end: the exit code, negative for a signal; None if it still lives after ``seconds``."""
@@ -119,6 +145,7 @@ class Worker:
     def close(self) -> None:
         """Lets go of what connects it with this process."""
         self._results.close()
+        self._free.close()
         for slab in self._slabs:
             slab.close()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from data.errors import InputError, SampleError
 from data.shards import index
 from data.shards.manifest import ShardList
+from data.shards.mapped import Mapped
 from data.shards.shardindex import ShardIndex
 from data.store.store import Store
 from data.store.url import base
@@ -26,12 +27,14 @@ class Opened:
         name: base name of the shard.
         index: where its samples lie.
         file: descriptor on the plain tar.
+        mapped: the same, where it lies in memory.
     """
 
-    __slots__ = ("file", "index", "name")
+    __slots__ = ("file", "index", "mapped", "name")
 
     def __init__(self, name: str, index: ShardIndex, file: int) -> None:
         self.name, self.index, self.file = name, index, file
+        self.mapped = Mapped(file, len(index))
 
     def __del__(self) -> None:
         os.close(self.file)

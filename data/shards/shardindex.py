@@ -104,8 +104,8 @@ class ShardIndex:
             raise SampleError("the shard is not what its index says: it was changed while it was in use")
         return self._shown(i, key)
 
-    def read(self, i: int, file: int) -> tuple[str, dict[str, bytes]]:
-        """(key, members) of sample ``i`` from the tar behind the descriptor ``file``.
+    def read(self, i: int, file: int, view: memoryview | None = None) -> tuple[str, dict[str, bytes]]:
+        """(key, members) of sample ``i`` from the tar behind the descriptor ``file``, or in ``view``.
 
         Members that lie side by side are read at once. Headers are read too, and compared with the index.
 
@@ -119,7 +119,9 @@ class ShardIndex:
         begin = (blocks[0] - runs[0]) * BLOCK
         length = blocks[-1] * BLOCK + sizes[-1] - begin
         together = 0 < length <= min(_AT_ONCE, 2 * sum(sizes) + _SLACK)  # as in readable_at_once
-        data = os.pread(file, length, begin) if together else b""
+        data = b""
+        if together:
+            data = os.pread(file, length, begin) if view is None else bytes(view[begin : begin + length])
         found: dict[str, bytes] = {}
         key, stem = "", b""
         for block, size, number, run in zip(blocks, sizes, numbers, runs, strict=True):

@@ -15,8 +15,8 @@ from data_bench.kinds import Kind, tar_size
 from data_bench.ours import own_prepare
 
 from data.sample import Sample
-from data.seeds import generator
-from data.stream import Stream
+from data.seeds import Randomness
+from data.stream import Place, Stream
 
 
 def sequential(kind: Kind, data: Path) -> dict[str, float]:
@@ -65,40 +65,41 @@ def copies(kind: Kind, data: Path) -> dict[str, float]:
     return {"samples_per_s": len(source) * kind.batch / wall, "gb_per_s": source.nbytes / wall / 1e9}
 
 
-def _decode_for(seconds: float, one: Callable[[int], Any], count: int, out: Any) -> None:
+def _decode_for(seconds: float, make: Callable[[], Callable[[int], Any]], out: Any) -> None:
     import torch
 
     torch.set_num_threads(1)
+    one = make()
     one(0)
     begun, cpu, done = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - begun < seconds:
-        one(done % count)
+        one(done)
         done += 1
     out.put((done / (time.perf_counter() - begun), (time.process_time() - cpu) / done * 1e6))
 
 
 def decoding(kind: Kind, data: Path, form: str, processes: int, seconds: float) -> dict[str, float]:
-    """Decoding alone: the contents lie in memory, nothing is collated. ``form`` as in ours.prepare_of."""
+    """Decoding alone: all contents lie in memory, nothing is collated. ``form`` as in ours.prepare_of.
+
+    All of the data, in random order: a few samples that stay in the processor's caches decode faster than any new one.
+    """
     root = kind.folder(data)
-    stream = Stream("bench", str(root / "tar"), seed=0)
-    count = min(512, kind.samples)
-    samples: list[Sample] = [stream.read(place) for place in stream.locate(np.arange(count))]
     tokenizer = root / "tokenizer" / "tokenizer.json"
-    if form == "own":
-        prepare = own_prepare(kind, tokenizer)
-        rngs = [generator(0, "bench", n) for n in range(count)]
 
-        def one(n: int) -> Any:
-            return prepare(samples[n], rngs[n], True)
-    else:
-        decode = Decode(kind.name, tokenizer).ready()
-
-        def one(n: int) -> Any:
-            return decode(samples[n].members[kind.field or "txt"])
+    def make() -> Callable[[int], Any]:
+        """In each process its own: samples that two hold together are copied page by page as they are counted."""
+        stream = Stream("bench", str(root / "tar"), seed=0)
+        samples: list[Sample] = [stream.read(Place(0, 0, number)) for number in range(kind.samples)]
+        order = np.random.default_rng(os.getpid()).permutation(kind.samples).tolist()
+        if form == "own":
+            prepare, randomness = own_prepare(kind, tokenizer), Randomness(0, "bench")
+            return lambda n: prepare(samples[order[n % len(order)]], randomness(n), True)
+        decode, member = Decode(kind.name, tokenizer).ready(), kind.field or "txt"
+        return lambda n: decode(samples[order[n % len(order)]].members[member])
 
     context = multiprocessing.get_context("fork")
     out = context.SimpleQueue()
-    running = [context.Process(target=_decode_for, args=(seconds, one, count, out)) for _ in range(processes)]
+    running = [context.Process(target=_decode_for, args=(seconds, make, out)) for _ in range(processes)]
     for process in running:
         process.start()
     rows = [out.get() for _ in running]

@@ -1,4 +1,4 @@
-"""Modules of other libraries and one of the user's own, trained by configs: random weights, nothing downloaded."""
+"""Modules of other libraries, and a user's own, trained by configs alone: random weights, nothing downloaded."""
 
 from __future__ import annotations
 

@@ -103,10 +103,8 @@ def test_a_module_in_evaluation_mode_is_trained(caplog, monkeypatch):
 
 def test_what_a_module_raises_is_one_line():
     encoder = PluginEncoder(nn.Linear(2, 2), 2)
-    with (
-        pytest.raises(InputError, match=r"^Linear cannot be called as the adapter does: mat1 and mat2 .*$"),
-        encoder.probe(),
-    ):
+    message = r"^Linear cannot be called as the adapter does: mat1 and mat2 .*$"
+    with pytest.raises(InputError, match=message), encoder.probe():
         encoder.run(torch.zeros(3, 5))
     assert encoder.module.training
 

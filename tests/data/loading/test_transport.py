@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from data.loading import transport
-from data.loading.transport import Packed, Slab, pin, unpack
+from data.loading.transport import Packed, Slab, copied, lent, pin
 from modalities.layout import Layout
 
 VALUES = {
@@ -44,7 +44,7 @@ def same(a, b):
 def sent(value, slab):
     packed = Packed(value)
     packed.write(slab.memory(packed.size))
-    return unpack(packed.described, packed.spans, slab.memory(packed.size), pinned=False)
+    return copied(packed.described, packed.spans, slab.memory(packed.size), pinned=False)
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -60,6 +60,33 @@ def test_all_of_it_in_one_piece_that_stays_when_the_memory_is_used_again():
     assert len({found[name].untyped_storage().data_ptr() for name in ("float32", "uint8", "bool")}) == 1
     found["float32"][0, 0] = 5.0  # and is no one else's
     assert same(sent(VALUES, slab), VALUES)
+
+
+def test_what_is_lent_lies_in_the_memory_until_its_last_tensor_is_gone():
+    slab, packed, done = Slab(), Packed(VALUES), []
+    packed.write(slab.memory(packed.size))
+    found = lent(packed.described, packed.spans, slab.memory(packed.size), lambda: done.append(True))
+    assert same(found, VALUES)
+    slab.memory(packed.size)[packed.spans[0][0]] ^= 1
+    assert not same(found, VALUES)
+    part = found["float32"][1:]
+    array = found["array"]
+    slab.close()
+    del found
+    assert not done
+    del part
+    assert not done
+    assert array.tolist() == [[0, 1, 2], [3, 4, 5]]
+    del array
+    assert done == [True]
+
+
+def test_what_holds_no_tensor_is_given_back_at_once():
+    slab, packed, done = Slab(), Packed({"reason": "none"}), []
+    assert lent(packed.described, packed.spans, slab.memory(packed.size), lambda: done.append(True)) == {
+        "reason": "none"
+    }
+    assert done == [True]
 
 
 def test_another_process_grows_the_memory():
@@ -85,7 +112,7 @@ def test_everything_is_pinned_at_once(monkeypatch):
     assert same(pin(VALUES), VALUES)
     packed, slab = Packed(VALUES), Slab()
     packed.write(slab.memory(packed.size))
-    assert same(unpack(packed.described, packed.spans, slab.memory(packed.size), pinned=True), VALUES)
+    assert same(copied(packed.described, packed.spans, slab.memory(packed.size), pinned=True), VALUES)
     assert asked == [True, True]
 
 

@@ -80,10 +80,7 @@ def test_a_module_that_pools_gives_one_row_a_clip():
         ({"width": 8}, r"Wav2Vec2Model gives features of shape \(1, 9, 16\) for 1 sequences|of shape \(1, 10, 16\)"),
         ({"wave": "sound"}, "Wav2Vec2Model cannot be called as the adapter does: .*'sound'"),
         ({"lengths": "lengths", "mask": "mask"}, "lengths and mask say the same"),
-        (
-            {"lengths": "lengths", "strides": [5, 2, 4]},
-            "makes .* frames of .* samples, kernels and strides .*; give those",
-        ),
+        ({"lengths": "lengths", "strides": [5, 2, 4]}, "makes .* frames of .* samples, kernels and .*; give those"),
         ({"strides": [5, 2]}, "need strides as many"),
     ],
 )
