@@ -14,13 +14,16 @@ import pytorch_lightning as pl
 
 from data.errors import InputError
 from data.loading.loader import StepBatch
-from pretrain.report.page import NAME, write_report
+from pretrain.report.page import NAME, partial_of, write_report
 from pretrain.run import RunDirectory
 
 log = logging.getLogger("pretrain")
 
 SHARE = 0.005
 """Most of the run's time that writing may take: a writer that took long is followed by a longer pause."""
+
+UNWRITTEN = (OSError, InputError, ArithmeticError, LookupError, TypeError, ValueError)
+"""What rows that are not as they should be, or a full disk, can end in. A run that is done stays done."""
 
 
 class Report(pl.Callback):
@@ -66,8 +69,8 @@ class Report(pl.Callback):
         if nice is not None:
             command = [nice, "-n", "19", *command]
         quiet = subprocess.DEVNULL
-        try:
-            self.writer = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
+        try:  # a session of its own: Ctrl-C is meant for the run
+            self.writer = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
         except OSError as error:
             self._fail(error)
         self._began = now
@@ -76,7 +79,12 @@ class Report(pl.Callback):
     def _look(self, now: float) -> None:
         """Whether the writer is done, what it cost, and when the next one may begin."""
         assert self.writer is not None
-        pid, status, usage = os.wait4(self.writer.pid, os.WNOHANG)
+        try:
+            pid, status, usage = os.wait4(self.writer.pid, os.WNOHANG)
+        except ChildProcessError:  # where the launcher has SIGCHLD ignored, children are not waited for
+            self.writer.returncode = 0
+            self._done(self.cost)
+            return
         if not pid:
             self._due = now + min(1.0, self.every_s)
             return
@@ -85,7 +93,9 @@ class Report(pl.Callback):
 
     def _done(self, cost: float) -> None:
         assert self.writer is not None
-        if self.writer.returncode:
+        if self.writer.returncode < 0:  # somebody ended it, with the run or to make room; the next one writes it all
+            partial_of(self.directory.path / NAME, self.writer.pid).unlink(missing_ok=True)
+        elif self.writer.returncode:
             self._fail(f"exit code {self.writer.returncode} of 'pretrain report {self.directory.path}'")
         else:
             self.written += 1
@@ -105,9 +115,10 @@ class Report(pl.Callback):
         if self.writer is not None:
             self.writer.terminate()  # what it was about to write is old already; a file is replaced as a whole
             self.writer.wait()
+            self._done(0.0)
         try:
             write_report(self.directory.path)
-        except (OSError, InputError) as error:
+        except UNWRITTEN as error:
             self._fail(error)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

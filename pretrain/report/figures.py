@@ -76,7 +76,7 @@ class Figures:
         rate = curve_of((row["step"], row["samples"] / row["seconds"]) for row in rows)
         wait = curve_of((row["step"], 100 * row["data_wait"] / row["seconds"]) for row in rows)
         found = []
-        for title, curve, unit in (("samples a second", rate, ""), ("waiting for data, share of the time", wait, " %")):
+        for title, curve, unit in (("samples a second", rate, ""), ("waiting for data", wait, " %")):
             if curve is not None:
                 found.append(
                     Chart(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -32,10 +33,20 @@ def write_report(run: Path, target: Path | None = None) -> Path:
         OSError: it cannot be written.
     """
     target = run / NAME if target is None else target
-    partial = target.with_name(f".{target.name}.part")
-    partial.write_text(page(read_facts(run)), encoding="utf-8")
-    os.replace(partial, target)
+    text = page(read_facts(run))
+    partial = partial_of(target, os.getpid())
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, target)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
     return target
+
+
+def partial_of(target: Path, pid: int) -> Path:
+    """Where the process ``pid`` writes what is to become ``target``; several may be at it."""
+    return target.with_name(f".{target.name}.{pid}.part")
 
 
 def page(facts: Facts) -> str:
@@ -109,7 +120,7 @@ def _results(facts: Facts) -> str:
             told = words(float(chance))
             length, mark = (100 * min(1.0, max(0.0, number / most)) for number in (value, float(chance)))
             bar = f'<span class="meter"><i style="width:{length:.1f}%"></i><b style="left:{mark:.1f}%"></b></span>'
-        rows.append(f"<tr><td>{escape(name)}</td><td>{words(value)}</td><td>{told}</td><td>{bar}</td></tr>")
+        rows.append(f"<tr><td>{breakable(name)}</td><td>{words(value)}</td><td>{told}</td><td>{bar}</td></tr>")
     return (
         f"<section><h2>Held out</h2><p>after step {facts.results['step']:,}; "
         "the mark on a bar is what guessing would give</p>"
@@ -172,6 +183,11 @@ def _table(title: str, head: Sequence[str], rows: Iterable[str], look: str) -> s
 def _text(lines: Sequence[str]) -> str:
     first, *more = map(escape, lines)
     return first + "".join(f"<br><small>{line}</small>" for line in more)
+
+
+def breakable(name: str) -> str:
+    """A metric's name, which on a phone breaks between its words."""
+    return re.sub(r"[/_]", r"\g<0><wbr>", escape(name))
 
 
 def duration(seconds: float) -> str:

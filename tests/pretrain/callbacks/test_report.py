@@ -83,3 +83,26 @@ def test_what_cannot_be_written_is_one_warning(run, caplog, monkeypatch):
     callback.teardown(RANK_0, None, "fit")
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "report.html cannot be written: exit code 2" in caplog.text
+
+
+def test_rows_that_are_none_do_not_end_a_run_that_is_done(run, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("pretrain"), "propagate", True)
+    (run.path / "speed.jsonl").write_text('{"step": 1, "seconds": 1.0}\n')
+    callback = Report(run)
+    callback.on_train_start(RANK_0, None)
+    callback.teardown(RANK_0, None, "fit")
+    assert "report.html cannot be written: 'samples'; the run goes on" in caplog.text
+    assert not list(run.path.glob(".report*"))
+
+
+def test_ctrl_c_is_not_for_the_writer_and_one_that_was_ended_is_no_failure(run, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("pretrain"), "propagate", True)
+    callback = Report(run, every_s=0.01)
+    callback.on_train_start(RANK_0, None)
+    time.sleep(0.02)
+    step(callback)
+    assert os.getsid(callback.writer.pid) != os.getsid(0)
+    callback.writer.kill()
+    until(callback, lambda: callback.writer is None)
+    assert callback.written == 0
+    assert caplog.text == ""

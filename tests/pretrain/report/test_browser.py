@@ -20,7 +20,8 @@ FIRST = "<script>window.wrong = []; onerror = (text) => wrong.push(text);"
 FIRST += (
     "addEventListener('securitypolicyviolation', (e) => wrong.push(e.violatedDirective + ' ' + e.blockedURI));</script>"
 )
-LAST = """<script>
+# What a policy forbids is told a moment after it was asked for.
+LAST = """<script>addEventListener("load", () => setTimeout(() => {
 const figures = [...document.querySelectorAll("figure")].map((figure) => {
   const plot = figure.querySelector(".plot"), box = plot.getBoundingClientRect();
   plot.dispatchEvent(new PointerEvent("pointermove", {clientX: box.left + box.width / 2, clientY: box.top + 5}));
@@ -40,7 +41,7 @@ const found = {wrong, figures, width: innerWidth, scroll: document.documentEleme
   paper: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.body).color};
 document.body.innerHTML = "";
 document.body.append(Object.assign(document.createElement("pre"), {id: "found", textContent: JSON.stringify(found)}));
-</script></body>"""
+}, 200));</script></body>"""
 
 
 def look(page, folder, width, dark=False):
@@ -49,8 +50,8 @@ def look(page, folder, width, dark=False):
     (folder / "looked.html").write_text(text)
     # A window has a least width; a frame has none.
     frame = f'<iframe id="f" src="looked.html" style="width:{width}px;height:900px;border:0"></iframe>'
-    copy = "<script>f.onload = () => document.body.append("
-    copy += "f.contentDocument.getElementById('found').cloneNode(true))</script>"
+    copy = "<script>f.onload = () => setTimeout(() => document.body.append("
+    copy += "f.contentDocument.getElementById('found').cloneNode(true)), 400)</script>"
     (folder / "frame.html").write_text(f"<!doctype html><body style='margin:0'>{frame}{copy}</body>")
     command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
     command += [f"--user-data-dir={folder / 'profile'}", "--window-size=1300,1000", "--virtual-time-budget=5000"]

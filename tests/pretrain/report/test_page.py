@@ -24,7 +24,7 @@ def test_every_metric_has_its_figure(tmp_path):
         "gradient norm",
         "learning rate",
         "samples a second",
-        "waiting for data, share of the time",
+        "waiting for data",
     ]
     assert html.count("band of healthy runs") == 2
     assert html.count('class="reference"') >= 2
