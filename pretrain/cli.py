@@ -28,6 +28,7 @@ usage:
   pretrain --cfg job [KEY=VALUE ...]  print the composed config and stop
   pretrain shards ...                 pack own data into shards, check shards, list what a run saw
   pretrain checkpoints ...            list, verify, prune or doctor a run's checkpoints
+  pretrain report RUN                 a run's curves, events and results as one page, RUN/report.html
 
 options:
   --config-dir DIR   own config groups and experiments, searched besides the packaged ones
@@ -181,4 +182,10 @@ def _checkpoints(arguments: list[str]) -> int:
     return checkpoints.main(arguments)
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"shards": _shards, "checkpoints": _checkpoints}
+def _report(arguments: list[str]) -> int:
+    from pretrain.verbs import run_report
+
+    return run_report.main(arguments)
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {"shards": _shards, "checkpoints": _checkpoints, "report": _report}

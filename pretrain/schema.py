@@ -201,6 +201,14 @@ class SickConfig:
 
 
 @dataclass
+class ReportConfig:
+    """The page that shows the run; see :class:`pretrain.callbacks.report.Report`."""
+
+    enabled: bool = MISSING
+    every_s: float = field(default=MISSING, metadata={"above": 0})
+
+
+@dataclass
 class RunConfig:
     """Everything a run is made from."""
 
@@ -236,5 +244,6 @@ class RunConfig:
     evaluate: EvaluateConfig = MISSING
     interruption: InterruptionConfig = MISSING
     quarantine: QuarantineConfig = MISSING
+    report: ReportConfig = MISSING
     logger: dict[str, Any] = MISSING
     log_every_n_steps: int = at_least(1)

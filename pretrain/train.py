@@ -20,6 +20,7 @@ from pretrain.callbacks.metrics import Metrics
 from pretrain.callbacks.progress import ProgressReport
 from pretrain.callbacks.quarantine import Quarantine
 from pretrain.callbacks.reaction import Reaction
+from pretrain.callbacks.report import Report
 from pretrain.callbacks.sickness import Sickness
 from pretrain.callbacks.stop import StopOnSignal
 from pretrain.checkpoint.retention import retention_of
@@ -131,7 +132,7 @@ def edge_of_a_step(
     company: Company,
     beginning: Beginning,
 ) -> list[pl.Callback]:
-    """What happens after each step, in this order: measure, write down, watch, show, agree, answer, save, stop."""
+    """What happens after each step, in this order: measure, note, watch, show, agree, answer, save, draw, stop."""
     max_steps = config["max_steps"]
     sizes = {name: spec["batch_size"] for name, spec in config["tasks"].items()}
     metrics = Metrics(directory, config["log_every_n_steps"], config["ledger"], streams, sizes)
@@ -153,6 +154,7 @@ def edge_of_a_step(
         StepEdge(company, directory),
         Reaction(incidents, company.agreement, beginning, saving, directory, **sick["rewind"]),
         saving,
+        Report(directory, **config["report"]),
         StopOnSignal(saving, company, max_steps),
     ]
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-TASK, WINDOW, EVERY, FIRST = "wav2vec", 20, 20, 60
-# Below the lowest healthy run by half of what it has above a model that learned nothing.
-METRICS = ("code_perplexity", "contrastive_accuracy")
-SLACK = 0.5
+TASK, WINDOW, EVERY, FIRST = "wav2vec", 20, 20, 120
+# The bound lies below the lowest healthy run by this share of what that one has above a model that learned nothing.
+# Codes are alike on any sounds, so that a run that uses half of them is told; accuracy depends on the sounds.
+SLACK = {"code_perplexity": 0.4, "contrastive_accuracy": 0.5}
 
 
 def means(run: Path, metric: str, steps: list[int]) -> list[float]:
@@ -29,7 +29,7 @@ def means(run: Path, metric: str, steps: list[int]) -> list[float]:
 def curve(runs: list[Path], metric: str, steps: list[int], chance: float) -> dict[str, Any]:
     """Mean of the runs, and the band around them."""
     values = np.array([means(run, metric, steps) for run in runs])
-    low = chance + (1 - SLACK) * (values.min(0) - chance)
+    low = chance + (1 - SLACK[metric]) * (values.min(0) - chance)
     return {
         "chance": round(chance, 4),
         "steps": steps,
@@ -52,7 +52,7 @@ def main(target: str, *folders: str) -> None:
         "seeds": [OmegaConf.load(run / "config.yaml").seed for run in runs],  # type: ignore[union-attr]
         "codes": objective.latent_groups * objective.latent_vars,
         "window": WINDOW,
-        "metrics": {name: curve(runs, name, steps, chance[name]) for name in METRICS},
+        "metrics": {name: curve(runs, name, steps, chance[name]) for name in SLACK},
     }
     Path(target).write_text(json.dumps(made, indent=1) + "\n")
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from data.errors import InputError, choices
 from data.sample import Sample
+from modalities.initialisation import initialise, spreads
 from modalities.norms import norm_of
 from modalities.objective import Encoders, Objective, Step, Sums
 from modalities.prepare import Batch, Item
@@ -20,7 +21,6 @@ from modalities.text.masks import Masking, WordBegins
 from modalities.text.prepare import TextPrepare
 from modalities.text.scores import token_chance, token_scores, token_summary
 from modalities.text.tokenizer import MASK
-from modalities.transformer import initialise
 
 HEADS = ("bert", "modernbert", "none")
 
@@ -93,12 +93,22 @@ class MaskedLM(Objective):
             without biases) or ``none``.
         norm_eps: of the head's norm (BERT: 1e-12).
         bias: whether the output has one.
+        initialisation: of the head, by the recipe of its trunk (``modalities.initialisation``): it begins as a block's
+            last layer does, which in ModernBERT is the smaller the deeper the trunk is.
+        depth: blocks of the text encoder, where the recipe asks for it.
     """
 
     sides: ClassVar[dict[str, str]] = {"text": "text"}
 
     def __init__(
-        self, width: int, vocab_size: int, head: str = "bert", norm_eps: float = 1e-5, bias: bool = True
+        self,
+        width: int,
+        vocab_size: int,
+        head: str = "bert",
+        norm_eps: float = 1e-5,
+        bias: bool = True,
+        initialisation: str = "bert",
+        depth: int = 1,
     ) -> None:
         super().__init__()
         if head not in HEADS:
@@ -108,7 +118,9 @@ class MaskedLM(Objective):
         self.dense = nn.Linear(width, width, bias=biased) if head != "none" else None
         self.norm = norm_of("layer", width, norm_eps, biased) if head != "none" else None
         self.bias = nn.Parameter(torch.zeros(vocab_size)) if bias else None
-        self.apply(initialise)
+        begins = spreads(initialisation, width, depth)
+        if self.dense is not None:
+            initialise(self.dense, begins.mlp_out, begins.cut)
 
     def accept(self, encoders: Encoders) -> str | None:
         """Why the encoders do not fit, None if they do."""

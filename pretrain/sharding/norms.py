@@ -16,7 +16,8 @@ from pretrain.sharding.local import divided
 def clip(parameters: Sequence[nn.Parameter], limit: float | None) -> Tensor:
     """Scales the gradients of ``parameters`` down to a global norm of ``limit`` (None: leaves them).
 
-    Gradients are already summed over processes. Nothing is read by the host.
+    As ``torch.nn.utils.clip_grad_norm_`` (Pascanu et al. 2013). Gradients are already summed over processes. Nothing is
+    read back from a device.
 
     Returns:
         The norm before, a scalar on the device of the parameters and the same bits in all processes; not finite where
@@ -25,7 +26,12 @@ def clip(parameters: Sequence[nn.Parameter], limit: float | None) -> Tensor:
     gradients = [p.grad for p in parameters if p.grad is not None]
     parts, whole = divided(gradients)
     if not parts:
-        return nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
+        norm = nn.utils.get_total_norm(gradients)
+        # On the host nothing is written where nothing changes: that would be a pass over all gradients. On a device the
+        # host would have to wait to know.
+        if limit is not None and (norm.device.type != "cpu" or not norm + 1e-6 <= limit):
+            nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        return norm
     mesh, placements = parts[0].device_mesh, parts[0].placements
     shards = [part.to_local() for part in parts]
     # An empty part has the norm 0.

@@ -25,7 +25,7 @@ def test_every_implementation_is_torchs_plain_loop(fused):
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize(("device", "how"), [("cpu", (False, False)), ("cuda", (True, False)), ("mps", (False, True))])
+@pytest.mark.parametrize(("device", "how"), [("cpu", (True, False)), ("cuda", (True, False)), ("mps", (False, True))])
 def test_the_device_decides(device, how):
     group = adamw(Two().named_parameters(), 0.01, device=device).param_groups[0]
     assert (group["fused"], group["foreach"]) == how

@@ -1,0 +1,111 @@
+"""What a run directory says about its run, read without anything that trains (no torch)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data.errors import InputError
+from pretrain.report.rows import Row, read_rows
+from pretrain.run import CONFIG, EVENTS, METRICS, QUARANTINE, RESULTS, SPEED
+
+HIDDEN = "(hidden)"
+_SECRET = re.compile(r"(?i)(password|passwd|secret|credential|api_?key|access_?key|auth|(?<![a-z])token$)")
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+_QUERY = re.compile(r"(\w+://[^\s?]+)\?\S+")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The content of a run's files.
+
+    Attributes:
+        path: of the run directory.
+        config: resolved, with secrets hidden.
+        metrics, speed: rows by step; of long runs a part.
+        starts: rows of ``starts.jsonl``.
+        events: rows of ``events.jsonl``.
+        quarantine: rows of the quarantine files.
+        results: ``{"step": ..., "metrics": ...}`` of the last measurement, or None.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    metrics: list[Row]
+    speed: list[Row]
+    starts: list[Row]
+    events: list[Row]
+    quarantine: list[Row]
+    results: dict[str, Any] | None
+
+    @property
+    def step(self) -> int:
+        """The last step that was written down."""
+        return max((int(row["step"]) for row in self.metrics[-1:]), default=0)
+
+    @property
+    def resumes(self) -> list[int]:
+        """Steps at which the run went on after an interruption."""
+        return [row["step"] for row in self.starts[1:] if row["step"] > 0]
+
+    def kinds(self) -> Counter[str]:
+        """How many samples went to quarantine, by kind."""
+        return Counter(str(row.get("kind", "unusable")) for row in self.quarantine)
+
+
+def read_facts(path: Path) -> Facts:
+    """Reads what there is; files that a young run lacks are empty.
+
+    Raises:
+        InputError: ``path`` is no run directory.
+    """
+    if not (path / CONFIG).is_file():
+        raise InputError(f"'{path}' is no run directory (it has no {CONFIG})")
+    try:
+        config = yaml.load((path / CONFIG).read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        config = None
+    if not isinstance(config, dict):
+        raise InputError(f"'{path / CONFIG}' is not the config of a run any more")
+    rejected = [row for file in sorted(path.glob(f"{Path(QUARANTINE).stem}*.jsonl")) for row in read_rows(file)]
+    return Facts(
+        path=path,
+        config=without_secrets(config),
+        metrics=read_rows(path / METRICS),
+        speed=read_rows(path / SPEED),
+        starts=without_secrets(read_rows(path / "starts.jsonl")),
+        events=read_rows(path / EVENTS),
+        quarantine=rejected,
+        results=_results(path / RESULTS),
+    )
+
+
+def without_secrets(value: Any, key: str = "") -> Any:
+    """``value`` with logins in URLs, signatures behind them, and what keys call a secret replaced."""
+    if isinstance(value, Mapping):
+        return {name: without_secrets(inner, str(name)) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [without_secrets(inner, key) for inner in value]
+    if isinstance(value, str):
+        name, equals, _ = value.partition("=")
+        if _SECRET.search(key):
+            return HIDDEN
+        if equals and "://" not in name and _SECRET.search(name):
+            return f"{name}={HIDDEN}"
+        return _QUERY.sub(rf"\1?{HIDDEN}", _LOGIN.sub(f"{HIDDEN}@", value))
+    return value
+
+
+def _results(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("metrics"), dict) else None

@@ -1,0 +1,103 @@
+"""The report in a real browser, where there is one: CHROMIUM or one on the PATH."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from pretrain.report.page import write_report
+from tests.pretrain.report.rundir import make
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BROWSER = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on the PATH (Debian: apt-get install chromium)")
+
+FIRST = "<script>window.wrong = []; onerror = (text) => wrong.push(text);"
+FIRST += (
+    "addEventListener('securitypolicyviolation', (e) => wrong.push(e.violatedDirective + ' ' + e.blockedURI));</script>"
+)
+# What a policy forbids is told a moment after it was asked for.
+LAST = """<script>addEventListener("load", () => setTimeout(() => {
+const figures = [...document.querySelectorAll("figure")].map((figure) => {
+  const plot = figure.querySelector(".plot"), box = plot.getBoundingClientRect();
+  plot.dispatchEvent(new PointerEvent("pointermove", {clientX: box.left + box.width / 2, clientY: box.top + 5}));
+  const tip = figure.querySelector(".tip")?.innerText ?? "";
+  const tipBox = figure.querySelector(".tip")?.getBoundingClientRect();
+  plot.dispatchEvent(new PointerEvent("pointerleave"));
+  const paths = [...figure.querySelectorAll("path")].filter((p) => !p.matches(".grid, .axis, .mark, .chance, .dots"));
+  const drawn = paths.map((p) => p.getBoundingClientRect()).filter((r) => r.width > box.width / 8 && r.height >= 0);
+  const labels = [...figure.querySelectorAll(".plot span")].map((s) => s.getBoundingClientRect());
+  return {title: figure.querySelector("figcaption").innerText, width: box.width, height: box.height,
+    lines: paths.length, drawn: drawn.length, tip, gone: !figure.querySelector(".tip"),
+    inside: tipBox && tipBox.left >= 0 && tipBox.right <= innerWidth,
+    labels: labels.length, cut: labels.filter((r) => r.left < 0 || r.right > innerWidth).length};
+});
+const found = {wrong, figures, width: innerWidth, scroll: document.documentElement.scrollWidth,
+  requests: performance.getEntriesByType("resource").map((e) => e.name),
+  paper: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.body).color};
+document.body.innerHTML = "";
+document.body.append(Object.assign(document.createElement("pre"), {id: "found", textContent: JSON.stringify(found)}));
+}, 200));</script></body>"""
+
+
+def look(page, folder, width, dark=False):
+    """What the page is like in the browser at that width."""
+    text = page.read_text().replace("<main>", FIRST + "<main>", 1).replace("</body>", LAST, 1)
+    (folder / "looked.html").write_text(text)
+    # A window has a least width; a frame has none.
+    frame = f'<iframe id="f" src="looked.html" style="width:{width}px;height:900px;border:0"></iframe>'
+    copy = "<script>f.onload = () => setTimeout(() => document.body.append("
+    copy += "f.contentDocument.getElementById('found').cloneNode(true)), 400)</script>"
+    (folder / "frame.html").write_text(f"<!doctype html><body style='margin:0'>{frame}{copy}</body>")
+    command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    command += [f"--user-data-dir={folder / 'profile'}", "--window-size=1300,1000", "--virtual-time-budget=5000"]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
+    command += ["--dump-dom", (folder / "frame.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert found, done.stdout[-500:] + done.stderr[-500:]
+    return json.loads(html.unescape(found[1]))
+
+
+def brightness(colour):
+    return sum(int(part) for part in re.findall(r"\d+", colour)[:3]) / 765
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (375, False)])
+def test_all_figures_are_drawn_without_errors_or_requests(tmp_path, width, dark):
+    page = write_report(make(tmp_path / "run"))
+    assert page.stat().st_size < 3e6
+    found = look(page, tmp_path, width, dark)
+    assert found["wrong"] == []
+    assert found["requests"] == []
+    assert found["width"] == width
+    assert found["scroll"] <= width  # nothing sticks out
+    assert len(found["figures"]) == 10
+    for figure in found["figures"]:
+        assert figure["lines"] > 0
+        assert figure["drawn"] == figure["lines"], figure
+        assert figure["width"] > 200
+        assert figure["height"] > 100
+        assert "step" in figure["tip"]
+        assert figure["inside"], figure
+        assert figure["gone"]
+        assert figure["labels"] >= 4
+        assert figure["cut"] == 0, figure
+    assert (brightness(found["paper"]) < 0.3) == dark
+    assert abs(brightness(found["paper"]) - brightness(found["ink"])) > 0.6
+
+
+def test_the_test_sees_what_is_wrong(tmp_path):
+    page = write_report(make(tmp_path / "run"))
+    broken = page.read_text().replace(
+        "<main>", '<main><img src="http://127.0.0.1:9/a.png"><script>nothing()</script>', 1
+    )
+    page.write_text(broken.replace('class="train" d="M', 'class="train" d="', 1))
+    found = look(page, tmp_path, 1200)
+    assert any("nothing is not defined" in text for text in found["wrong"])
+    assert any("img-src" in text for text in found["wrong"])
+    assert any(figure["drawn"] < figure["lines"] for figure in found["figures"])

@@ -1,0 +1,117 @@
+import re
+import time
+
+import pytest
+
+from data.errors import InputError
+from pretrain.cli import main
+from pretrain.report.facts import read_facts, without_secrets
+from pretrain.report.happened import happened
+from pretrain.report.page import duration, page, write_report
+from tests.pretrain.report.rundir import lines, make, start
+
+
+def figures(html):
+    return re.findall(r"<figcaption>(.*?)<b>", html)
+
+
+def test_every_metric_has_its_figure(tmp_path):
+    html = write_report(make(tmp_path / "run")).read_text()
+    titles = figures(html)
+    expected = ["loss", "contrastive accuracy", "code perplexity", "loss", "recall@1", "loss, all tasks weighted"]
+    assert titles == [
+        *expected,
+        "gradient norm",
+        "learning rate",
+        "samples a second",
+        "waiting for data",
+    ]
+    assert html.count("band of healthy runs") == 2
+    assert html.count('class="reference"') >= 2
+    assert "held out, prose" in html
+    assert "chance, prose" in html
+    for text in (
+        "grounded &lt;tiny&gt;",
+        "finished",
+        "resumed on node7",
+        "alarm: wav2vec/code_perplexity left band at 3",
+    ):
+        assert text in html
+    assert "2 not_utf8" in html
+    assert "&lt;k&gt;" in html
+    assert "<td>3,200</td><td>4</td>" in html  # drawn from mlm/prose, and epochs
+
+
+def test_nothing_comes_from_elsewhere_and_no_secret_goes_in(tmp_path):
+    html = write_report(make(tmp_path / "run")).read_text()
+    assert "default-src 'none'" in html
+    assert not re.search(r"\b(src|href|action)\s*=|@import|url\(", html)
+    assert "canary" not in html
+    assert "https://(hidden)@host/a.tar?(hidden)" in html
+    assert "max_tokens: 77" in html
+
+
+def test_secrets_are_told_by_their_names():
+    kept = {"max_tokens": 1, "tokenizer": "a", "author": "x", "path": "a=b", "key": "k"}
+    assert without_secrets({k: v for k, v in kept.items() if k != "author"}) == {
+        k: v for k, v in kept.items() if k != "author"
+    }
+    hidden = without_secrets({"hf_token": "a", "AWS_SECRET_ACCESS_KEY": "b", "x": ["wandb.api_key=c", "s3://u:p@h/x"]})
+    assert hidden == {
+        "hf_token": "(hidden)",
+        "AWS_SECRET_ACCESS_KEY": "(hidden)",
+        "x": ["wandb.api_key=(hidden)", "s3://(hidden)@h/x"],
+    }
+
+
+def test_a_run_that_has_just_begun(tmp_path):
+    run = make(tmp_path / "run", steps=1)
+    for name in ("results.json", "speed.jsonl", "events.jsonl", "quarantine-00000.jsonl"):
+        (run / name).unlink()
+    assert "0 % of 400 steps" in write_report(run).read_text()
+    (run / "metrics.jsonl").unlink()
+    (run / "starts.jsonl").unlink()
+    assert figures(write_report(run).read_text()) == []
+
+
+def test_a_long_run_costs_no_more(tmp_path):
+    run = make(tmp_path / "run", steps=40_000, long=True)
+    assert (run / "metrics.jsonl").stat().st_size > 30e6
+    began = time.process_time()
+    html = page(read_facts(run))
+    assert time.process_time() - began < 5
+    assert len(html) < 3e6
+    assert "40,000" in html
+
+
+def test_of_many_events_the_last(tmp_path):
+    run = make(tmp_path / "run")
+    lines(run / "starts.jsonl", [start(n) for n in range(200)])
+    found = happened(read_facts(run))
+    assert len(found) == 61
+    assert found[0].text == ["142 earlier ones are left out"]
+
+
+def test_the_verb(tmp_path, capsys):
+    run = make(tmp_path / "run")
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().out == f"{run}/report.html\n"
+    assert main(["report", str(run), "--out", str(tmp_path / "a.html"), "--quiet"]) == 0
+    assert (tmp_path / "a.html").stat().st_size > 10_000
+    assert not list(run.glob(".*.part"))
+    assert main(["report", str(tmp_path)]) == 2
+    assert "is no run directory (it has no config.yaml)" in capsys.readouterr().err
+    assert main(["report", str(run), "--out", str(tmp_path / "no/a.html")]) == 2
+    assert "No such file or directory" in capsys.readouterr().err
+
+
+def test_a_config_that_is_none(tmp_path):
+    run = make(tmp_path / "run")
+    (run / "config.yaml").write_text("[")
+    with pytest.raises(InputError, match="is not the config of a run any more"):
+        read_facts(run)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(50, "50 s"), (600, "10 min"), (9000, "2.5 h"), (200_000, "2.3 days")])
+def test_durations(seconds, text):
+    assert duration(seconds) == text

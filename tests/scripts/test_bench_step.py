@@ -1,0 +1,52 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SIDES = {
+    "masked-LM": {"ours bert", "ours modernbert", "hf bert", "hf modernbert", "hf modernbert sparse"}
+    | {"hf modernbert sparse, blocks"},
+    "pairs": {"ours", "open_clip", "hf clip"},
+    "wav2vec": {"ours", "hf wav2vec2", "torchaudio hubert"},
+}
+
+
+@pytest.fixture(scope="module")
+def flops():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from step_bench import flops
+
+    sys.path.remove(str(ROOT / "scripts"))
+    return flops
+
+
+@pytest.mark.parametrize(("window", "causal"), [(0, False), (0, True), (3, False), (3, True), (50, False)])
+def test_counts_the_pairs_that_attention_sees(flops, window, causal):
+    lengths = [1, 2, 5, 17]
+    expected = sum(
+        (not window or abs(i - j) <= window) and (not causal or j <= i)
+        for n in lengths
+        for i in range(n)
+        for j in range(n)
+    )
+    assert flops.seen(lengths, window, causal) == expected
+
+
+@pytest.mark.parametrize(
+    ("case", "peer"), [("text", "transformers"), ("pairs", "open_clip"), ("audio", "transformers")]
+)
+def test_losses_are_the_same_and_every_side_is_measured(tmp_path, case, peer):
+    pytest.importorskip(peer)
+    out = tmp_path / "rows.jsonl"
+    command = [sys.executable, str(ROOT / "scripts/bench_step.py"), "--size", "tiny", "--cases", case, "--rounds", "1"]
+    run = subprocess.run([*command, "--steps", "1", "--out", str(out)], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-2000:]
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    checks, steps = ([row for row in rows if row["what"] == what] for what in ("check", "step"))
+    assert checks
+    assert all(row["loss"] == pytest.approx(row["their_loss"], rel=1e-4) for row in checks)
+    assert {row["side"] for row in steps} == SIDES[steps[0]["case"]]
+    assert all(row["per_cpu_s"]["median"] > 0 and 0 < row["share_cpu"]["median"] < 1 for row in steps)
