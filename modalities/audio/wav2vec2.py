@@ -66,6 +66,13 @@ class Wav2Vec2(Objective):
         self.apply(initialise)
         self.quantizer = GumbelQuantizer(channels, latent_groups, latent_vars, latent_dim, latent_temp)
 
+    def accept(self, encoders: Encoders) -> str | None:
+        """Why the encoder does not fit, None if it does."""
+        if not isinstance(encoders["audio"], AudioEncoder):
+            kind = type(encoders["audio"]).__name__
+            return f"wav2vec 2.0 masks frames inside the encoder, which takes an AudioEncoder; this one is a {kind}"
+        return None
+
     def count(self, batch: Batch) -> int:
         """M."""
         return len(batch["audio"]["masked"])
