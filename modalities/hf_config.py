@@ -90,7 +90,7 @@ def _filled(kind: type, given: Mapping[str, Any], where: str, without: set[str])
 
 
 def unlike(settings: Settings, published: str, wanted: Mapping[str, Any]) -> list[str]:
-    """A line for each setting that is not what ``published`` has; a tuple in ``wanted`` gives several to choose from."""
+    """A line for each setting that is not what ``published`` has; a tuple in ``wanted`` allows each of its values."""
     lines = []
     for name, needed in wanted.items():
         allowed = needed if isinstance(needed, tuple) else (needed,)

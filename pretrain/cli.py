@@ -25,6 +25,7 @@ usage:
   pretrain --cfg job [KEY=VALUE ...]  print the composed config and stop
   pretrain shards ...                 pack own data into shards, check shards, list what a run saw
   pretrain checkpoints ...            list, verify and digest a run's checkpoints
+  pretrain export RUN --encoder NAME  write an encoder for transformers, checked for equal outputs
 
 options:
   --config-dir DIR   own config groups and experiments, searched besides the packaged ones
@@ -148,4 +149,10 @@ def _checkpoints(arguments: list[str]) -> int:
     return checkpoints.main(arguments)
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"shards": _shards, "checkpoints": _checkpoints}
+def _export(arguments: list[str]) -> int:
+    from pretrain.verbs import export
+
+    return export.main(arguments)
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {"shards": _shards, "checkpoints": _checkpoints, "export": _export}

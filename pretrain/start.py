@@ -13,6 +13,8 @@ import torch
 from data.errors import InputError
 from data.stream import Stream
 from pretrain import checkpoint, listings, resume
+from pretrain.export import incoming
+from pretrain.export.initialise import initialise
 from pretrain.model import Model, tokenizers
 from pretrain.optim.ema import Ema
 from pretrain.optim.state import restore_optimizer
@@ -66,6 +68,8 @@ def begin(
         restore(found, model, optimizer)
         start.step = found.step
         start.positions |= {task: p for task, p in found.state["positions"].items() if task in start.positions}
+    elif config["init_from"] is not None and incoming.concerns(config["init_from"]):
+        initialise(config, model)
     elif config["init_from"] is not None:
         initialise_from(config["init_from"], model, facts["tokenizers"], config["allow_changes"])
     if ema is not None:

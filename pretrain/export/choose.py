@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -23,6 +23,7 @@ from pretrain.export.plan import Plan
 from pretrain.export.tokenizer import Tokens
 
 NO_IDS: dict[str, int | None] = {}
+_Part = TypeVar("_Part", Encoder, Objective)
 
 
 def choose(origin: Origin, name: str, task: str | None, tokens: Mapping[str, Tokens]) -> Plan:
@@ -89,7 +90,9 @@ def _clip(
         found[type(made)] = (name, _loaded(made, origin.state("encoders", name), f"encoders.{name}"))
     if set(found) != {ImageEncoder, TextEncoder}:
         pair = " and ".join(f"'{name}'" for name in sides.values())
-        raise InputError(f"--task '{task}' pairs {pair}; CLIP of transformers pairs pictures and texts; leave --task out")
+        raise InputError(
+            f"--task '{task}' pairs {pair}; CLIP of transformers pairs pictures and texts; leave --task out"
+        )
     (image, pictures), (words, texts) = found[ImageEncoder], found[TextEncoder]
     plan = clip.pair(
         pictures,
@@ -103,7 +106,7 @@ def _clip(
     return plan
 
 
-def _loaded[M: (Encoder, Objective)](module: M, state: Mapping[str, Tensor], where: str) -> M:
+def _loaded(module: _Part, state: Mapping[str, Tensor], where: str) -> _Part:
     """``module`` with the weights of a checkpoint, ready to be compared.
 
     Raises:

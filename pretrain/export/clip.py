@@ -92,9 +92,13 @@ def _config(described: Described, joint: int | None, ids: Mapping[str, int | Non
     found |= {} if joint is None else {"projection_dim": joint}
     if described.family == "clip_text":
         if ids.get("eos_token_id") is None:
-            raise InputError("CLIP pools texts at their end token, which only their tokenizer says; give --tokenizer FILE")
+            raise InputError(
+                "CLIP pools texts at their end token, which only their tokenizer says; give --tokenizer FILE"
+            )
         if ids["eos_token_id"] == 2:  # transformers takes 2 for a mistake of old files and pools at the largest id
-            raise InputError("the tokenizer's end token has the id 2, at which CLIPTextModel of transformers cannot pool")
+            raise InputError(
+                "the tokenizer's end token has the id 2, at which CLIPTextModel of transformers cannot pool"
+            )
         found |= ids
     return found
 

@@ -101,14 +101,14 @@ def _made(cls: type[Any], node: Mapping[str, Any], where: str) -> Any:
 
 
 def fitting(node: Mapping[str, Any], where: str, wanted: tuple[str, ...]) -> tuple[Settings, Described]:
-    """The settings of an encoder and the one of the ``wanted`` families that it is.
+    """The settings of an encoder and the first of the ``wanted`` families that it is.
 
     Raises:
         InputError: it is none of them; every setting by which it differs from the nearest is named.
     """
     kind = kind_of(node, where)
     settings = settings_of(kind.cls, node, where)
-    tried = [describe(settings) for name, describe in kind.families.items() if name in wanted]
+    tried = [kind.families[name](settings) for name in wanted if name in kind.families]
     if not tried:
         raise InputError(f"{where} is a {kind.cls.__name__}; it cannot be {' or '.join(wanted)}")
     best = min(tried, key=lambda described: len(described.differences))

@@ -88,7 +88,9 @@ def open_origin(place: str, averaged: bool) -> Origin:
     """
     content = checkpoint.find(place)
     config = content.state.get("config")
-    if not isinstance(config, Mapping) or not all(isinstance(config.get(key), Mapping) for key in ("encoders", "tasks")):
+    if not isinstance(config, Mapping) or not all(
+        isinstance(config.get(key), Mapping) for key in ("encoders", "tasks")
+    ):
         raise InputError(f"checkpoint '{place}' does not say which encoders and tasks it is of (state.json: config)")
     weights = dict(content.model)
     if averaged:

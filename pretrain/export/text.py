@@ -83,11 +83,15 @@ def _head(described: Described, objective: Objective, settings: Settings, where:
     family, name = described.family, described.published
     if isinstance(objective, CausalLM):
         if objective.bias is not None and bool(objective.bias.detach().any()):
-            raise InputError(f"{where}.bias=true ({name} has none: +{where}.bias=false); without --task it can be written")
+            raise InputError(
+                f"{where}.bias=true ({name} has none: +{where}.bias=false); without --task it can be written"
+            )
         return {}
     assert isinstance(objective, MaskedLM)
     kind = "none" if objective.dense is None else "modernbert" if objective.dense.bias is None else "bert"
-    lines = unlike({"head": kind}, name, {"head": ("modernbert",) if family == "modernbert" else ("bert", "modernbert")})
+    lines = unlike(
+        {"head": kind}, name, {"head": ("modernbert",) if family == "modernbert" else ("bert", "modernbert")}
+    )
     if isinstance(objective.norm, nn.LayerNorm) and objective.norm.eps != settings["trunk.norm_eps"]:
         lines.append(f"norm_eps={objective.norm.eps} ({name} needs that of the trunk, {settings['trunk.norm_eps']})")
     if family == "modernbert" and settings["trunk.norm_bias"]:

@@ -78,8 +78,10 @@ def incoming(
     """Our state from theirs, of any class of the family, also as older versions wrote it.
 
     Args:
-        family, settings: of the encoder that takes it.
-        encoder, objective: what there is to fill, of the encoder and of the objective with such a head (or empty).
+        family: of the encoder that takes it.
+        settings: of that encoder.
+        encoder: its state, to be filled.
+        objective: the state of the objective that the class has a head for, or nothing.
         theirs: by their names.
 
     Raises:
@@ -88,12 +90,16 @@ def incoming(
     given = _renamed(family, theirs)
     if family in FAMILIES:
         names = known(family, settings["depth"])
-        fold = family == "bert" and not settings["token_types"] and "bert.embeddings.token_type_embeddings.weight" in given
+        fold = (
+            family == "bert" and not settings["token_types"] and "bert.embeddings.token_type_embeddings.weight" in given
+        )
         found = from_hf(family, {name: tensor for name, tensor in given.items() if name in names}, fold_types=fold)
         parts = [_part(found, "encoder."), _part(found, "objective.")]
     else:
         held = dict(encoder)
-        table, head = _tables(family, settings, _as_clip(held) if family == "clip_vision" else _with_biases(held), objective)
+        table, head = _tables(
+            family, settings, _as_clip(held) if family == "clip_vision" else _with_biases(held), objective
+        )
         if family == "wav2vec2" and not head:
             table = under(BASES[family], table)
         head = head if _same_head(given, head, objective) else []
@@ -107,7 +113,7 @@ def incoming(
     unused = sorted(given.keys() - names)
     if family == "clip_vision":
         parts[0] = _from_clip(parts[0], encoder)
-    return Arrived(*(_without_zeros(part, held) for part, held in zip(parts, (encoder, objective), strict=True)), unused)
+    return Arrived(_without_zeros(parts[0], encoder), _without_zeros(parts[1], objective), unused)
 
 
 def _same_head(given: State, head: Table, objective: Mapping[str, Tensor]) -> bool:
@@ -130,9 +136,7 @@ def _tables(
         return clip_text(settings["depth"], joint), scale
     if family == "clip_vision":
         return clip_vision(settings["depth"], settings["width"], settings["patch_size"], joint), scale
-    table = wav2vec2(
-        settings["depth"], len(settings["kernels"]), settings["frontend_norm"], settings["frontend_bias"]
-    )
+    table = wav2vec2(settings["depth"], len(settings["kernels"]), settings["frontend_norm"], settings["frontend_bias"])
     place = "trunk.norm." if settings["norm"] == "pre" else "trunk.input_norm."
     table = [
         name._replace(ours=re.sub(r"^trunk\.(input_)?norm\.", place, name.ours))
