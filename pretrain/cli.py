@@ -25,7 +25,7 @@ usage:
   pretrain --cfg job [KEY=VALUE ...]  print the composed config and stop
   pretrain shards ...                 pack own data into shards, check shards, list what a run saw
   pretrain checkpoints ...            list, verify and digest a run's checkpoints
-  pretrain export RUN --encoder NAME  write an encoder for transformers, checked for equal outputs
+  pretrain export RUN [--out DIR]     write a model for transformers, checked for equal outputs
 
 options:
   --config-dir DIR   own config groups and experiments, searched besides the packaged ones

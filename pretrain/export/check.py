@@ -19,7 +19,7 @@ from pretrain.export.tokenizer import Tokens
 
 TOLERANCE = 1e-5
 TEXTS = ("A small red circle, left of a blue square.", "  déjà vu\t漢字 🙂 ", "what [MASK] and [SEP] say", "x" * 50)
-INSTALL = "pip install 'pretrain[hf]'"
+INSTALL = "pip install 'transformers>=5' (this package's extra 'export')"
 
 
 @dataclass

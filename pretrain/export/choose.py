@@ -17,13 +17,33 @@ from modalities.objective import Objective
 from modalities.text.encoder import TextEncoder
 from modalities.text.masked_lm import MaskedLM
 from pretrain.export import audio, clip, text
-from pretrain.export.encoders import encoder_of, fitting, objective_of
+from pretrain.export.encoders import OBJECTIVES, encoder_of, fitting, objective_of
 from pretrain.export.origin import Origin
 from pretrain.export.plan import Plan
 from pretrain.export.tokenizer import Tokens
 
 NO_IDS: dict[str, int | None] = {}
 _Part = TypeVar("_Part", Encoder, Objective)
+
+
+def named(origin: Origin, encoder: str | None, task: str | None) -> tuple[str, str | None]:
+    """Encoder and task that are meant where not both are named: the run's only task that can be written with its head.
+
+    Raises:
+        InputError: there are several, or none, to choose from.
+    """
+    if encoder is not None:
+        return encoder, task
+    if task is None:
+        tasks: Mapping[str, Any] = origin.config["tasks"]
+        able = [name for name, spec in tasks.items() if str(spec["objective"].get("_target_")) in OBJECTIVES]
+        if len(able) != 1:
+            raise InputError(
+                f"which part of '{origin.place}'? Give --task (with a head that transformers knows: "
+                f"{', '.join(able) or 'none'}) or --encoder ({', '.join(origin.config['encoders'])})"
+            )
+        task = able[0]
+    return str(next(iter(origin.task(task)["encoders"].values()))), task
 
 
 def choose(origin: Origin, name: str, task: str | None, tokens: Mapping[str, Tokens]) -> Plan:

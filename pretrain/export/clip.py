@@ -116,7 +116,7 @@ def _notes(encoder: Encoder) -> list[str]:
 
 
 def _texts(encoder: TextEncoder, longest: int, ids: Mapping[str, int | None]) -> Any:
-    return probes.text(encoder.vocab_size, min(longest, 64), ids["eos_token_id"])
+    return probes.text(encoder.vocab_size, min(longest, 128), ids["eos_token_id"])
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pretrain.export import card
 from pretrain.export.check import Parity, check, library
-from pretrain.export.choose import choose
+from pretrain.export.choose import choose, named
 from pretrain.export.folder import publish
 from pretrain.export.origin import open_origin
 from pretrain.export.tokenizer import UNBOUNDED, tokens_of
@@ -14,7 +14,7 @@ from pretrain.export.tokenizer import UNBOUNDED, tokens_of
 
 def export(
     place: str,
-    encoder: str,
+    encoder: str | None = None,
     task: str | None = None,
     *,
     averaged: bool = False,
@@ -24,12 +24,12 @@ def export(
     licence: str | None = None,
     checked: bool = True,
 ) -> list[str]:
-    """Writes ``encoder``, with the head of ``task`` if one is given, and returns what to tell the user.
+    """Writes an encoder, with the head of a task or without, and returns what to tell the user.
 
     Args:
         place: run directory or checkpoint.
-        encoder: its name in the run.
-        task: a task of the run that uses it.
+        encoder: its name in the run; None: that of ``task``.
+        task: a task of the run that uses it; None: the encoder alone, or, where none is named, the run's only task.
         averaged: take the moving average of the weights.
         out: the folder; None: below the run's (or the checkpoint's) directory.
         overwrite: replace a folder that is there.
@@ -44,6 +44,7 @@ def export(
     if checked:
         library()  # before anything is read: it takes a while, and is what may be missing
     origin = open_origin(place, averaged)
+    encoder, task = named(origin, encoder, task)
     tokens = tokens_of(origin, tokenizer)
     plan = choose(origin, encoder, task, tokens)
     if plan.text in tokens:

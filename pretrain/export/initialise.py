@@ -18,6 +18,7 @@ from modalities.text.masked_lm import MaskedLM
 from modalities.text.tokenizer import TextTokenizer
 from pretrain.export.encoders import DEFAULTS, KINDS, Kind
 from pretrain.export.incoming import FAMILIES, Folder, open_folder
+from pretrain.export.text import head_differences
 from pretrain.export.tokenizer import FILE
 from pretrain.export.weights import incoming
 from pretrain.model import Model
@@ -115,6 +116,11 @@ def _fill(
     _check_tokenizer(model, folder, name)
     encoder = model.encoders[name]
     task = next((t for t in model.tasks.values() if _has_head(t.objective, family) and name in t.sides.values()), None)
+    if task is not None and isinstance(task.objective, MaskedLM):
+        lines = head_differences(described, task.objective, settings)
+        if lines:
+            log.warning("init_from %s: the head of task %s begins anew: %s", folder.path, task.name, "; ".join(lines))
+            task = None
     head = task.objective.state_dict() if task is not None else {}
     arrived = incoming(family, settings, encoder.state_dict(), head, weights)
     place = f"init_from '{folder.path}'"

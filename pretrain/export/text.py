@@ -23,8 +23,8 @@ ARCHITECTURES = {
     "modernbert": ("ModernBertModel", "ModernBertForMaskedLM"),
     "gpt2": ("GPT2Model", "GPT2LMHeadModel"),
 }
-LONGEST = 64
-"""Tokens of the longest probe text, where the encoder takes as many."""
+LONGEST = 512
+"""Tokens of the longest probe text at most: so many positions are compared, and both kinds of layers of a window."""
 
 
 def plan(
@@ -65,7 +65,7 @@ def plan(
         config |= {"local_rope_theta": bases["sliding_attention"]["rope_theta"]}
     if described.family == "bert":
         notes.append("BertModel's pooler is not part of the weights; use the hidden states (add_pooling_layer=False).")
-    longest = settings["max_tokens"] if settings["positions"] == "learned" else LONGEST
+    longest = settings["max_tokens"] if settings["positions"] == "learned" else max(64, 4 * settings["trunk.window"])
 
     def probe(theirs: Any) -> list[Pair]:
         return _pairs(encoder, objective, theirs, min(longest, LONGEST))
@@ -88,17 +88,26 @@ def _head(described: Described, objective: Objective, settings: Settings, where:
             )
         return {}
     assert isinstance(objective, MaskedLM)
-    kind = "none" if objective.dense is None else "modernbert" if objective.dense.bias is None else "bert"
-    lines = unlike(
-        {"head": kind}, name, {"head": ("modernbert",) if family == "modernbert" else ("bert", "modernbert")}
-    )
-    if isinstance(objective.norm, nn.LayerNorm) and objective.norm.eps != settings["trunk.norm_eps"]:
-        lines.append(f"norm_eps={objective.norm.eps} ({name} needs that of the trunk, {settings['trunk.norm_eps']})")
-    if family == "modernbert" and settings["trunk.norm_bias"]:
-        lines.append("head=modernbert (ModernBERT's has a bias in its norm where trunk.norm_bias=true)")
+    lines = head_differences(described, objective, settings)
     if lines:
         raise InputError(f"{where} is not the head of {name}: {'; '.join(lines)}; without --task it can be written")
     return {"decoder_bias": objective.bias is not None, "classifier_bias": False} if family == "modernbert" else {}
+
+
+def head_differences(described: Described, objective: MaskedLM, settings: Settings) -> list[str]:
+    """A line for each setting by which a masked-LM head is not that of BERT or ModernBERT."""
+    family, name = described.family, described.published
+    kind = "none" if objective.dense is None else "modernbert" if objective.dense.bias is None else "bert"
+    allowed = ("modernbert",) if family == "modernbert" else ("bert", "modernbert")
+    lines = unlike({"head": kind}, name, {"head": allowed})
+    if isinstance(objective.norm, nn.LayerNorm) and objective.norm.eps != settings["trunk.norm_eps"]:
+        lines.append(f"norm_eps={objective.norm.eps} ({name} needs that of the trunk, {settings['trunk.norm_eps']})")
+    if family == "bert" and settings["trunk.activation"] != "gelu":
+        activation = settings["trunk.activation"]
+        lines.append(f"its activation is gelu ({name} needs that of the trunk, trunk.activation={activation})")
+    if family == "modernbert" and settings["trunk.norm_bias"]:
+        lines.append("head=modernbert (ModernBERT's has a bias in its norm where trunk.norm_bias=true)")
+    return lines
 
 
 @torch.no_grad()

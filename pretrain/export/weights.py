@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,10 @@ from modalities.text.clip_names import clip_text
 from modalities.text.hf_names import FAMILIES, from_hf, known, to_hf
 
 State = dict[str, Tensor]
-BASES = {"bert": "bert.", "modernbert": "model.", "gpt2": "transformer.", "wav2vec2": "wav2vec2."}
+BASES = {
+    "bert": "bert.", "modernbert": "model.", "gpt2": "transformer.", "wav2vec2": "wav2vec2.",
+    "clip_text": "text_model.", "clip_vision": "vision_model.",
+}  # fmt: skip
 """Family -> what stands before the encoder's names in a class with a head."""
 # Buffers that older versions wrote, which hold no weights.
 _BUFFERS = re.compile(r"(.*\.)?(position_ids|attn\.bias|attn\.masked_bias|rotary_emb\.inv_freq)")
@@ -31,7 +34,7 @@ _OLD = (
 
 
 class Arrived(NamedTuple):
-    """Weights by our names: ``encoder``'s, ``objective``'s, and their names that have no place here (``unused``)."""
+    """Weights by our names: ``encoder``'s and ``objective``'s; names in the files that have no place (``unused``)."""
 
     encoder: State
     objective: State
@@ -87,7 +90,8 @@ def incoming(
     Raises:
         InputError: a tensor that the encoder needs is missing, or a bias that it has no place for is not zero.
     """
-    given = _renamed(family, theirs)
+    originals = _renamed(family, theirs)
+    given = {name: theirs[original] for name, original in originals.items()}
     if family in FAMILIES:
         names = known(family, settings["depth"])
         fold = (
@@ -110,7 +114,7 @@ def incoming(
             parts = [to_ours(table, given), to_ours(head, given)]
         except RuntimeError as error:  # of reshape
             raise InputError(f"the weights are not of the sizes that config.json says: {error}") from None
-    unused = sorted(given.keys() - names)
+    unused = sorted(originals[name] for name in given.keys() - names)
     if family == "clip_vision":
         parts[0] = _from_clip(parts[0], encoder)
     return Arrived(_without_zeros(parts[0], encoder), _without_zeros(parts[1], objective), unused)
@@ -195,19 +199,20 @@ def _without_zeros(arrived: State, own: Mapping[str, Tensor]) -> State:
     return found
 
 
-def _renamed(family: str, theirs: State) -> State:
-    """As the present classes with a head name them, without buffers and without names tied to another."""
+def _renamed(family: str, theirs: Iterable[str]) -> dict[str, str]:
+    """Name in the present class with a head -> name in the files; buffers and names tied to another are left out."""
     tied = FAMILIES[family].tied if family in FAMILIES else {}
     found = {}
-    for name, tensor in theirs.items():
+    for original in theirs:
+        name = original
         for old, new in _OLD:
             name = old.sub(new, name)
         if not _BUFFERS.fullmatch(name):
-            found[name] = tensor
-    base = BASES.get(family, "")
+            found[name] = original
+    base = BASES[family]
     if not any(name.startswith(base) for name in found):
-        found = {base + name: tensor for name, tensor in found.items()}
-    return {name: tensor for name, tensor in found.items() if name not in tied}
+        found = {base + name: original for name, original in found.items()}
+    return {name: original for name, original in found.items() if name not in tied}
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> State:

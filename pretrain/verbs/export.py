@@ -21,12 +21,12 @@ def parser() -> argparse.ArgumentParser:
     add = top.add_argument
     add("run", metavar="RUN", help="run directory (its newest sound checkpoint), or one step-XXXXXXXX folder")
     add("--format", metavar="FORMAT", default="hf", help=f"one of: {', '.join(FORMATS)} (default: hf)")
-    add("--encoder", metavar="NAME", required=True, help="which encoder of the run")
     add(
         "--task",
         metavar="TASK",
-        help="with the head of this task: masked-LM, causal-LM, CLIP (both encoders), wav2vec 2.0",
+        help="with the head of this task (masked-LM, causal-LM, CLIP, wav2vec 2.0); default: the only one of the run",
     )
+    add("--encoder", metavar="NAME", help="an encoder of the run; without --task it is written alone, without a head")
     add("--ema", action="store_true", help="the moving average of the weights instead of the trained ones")
     add("--out", metavar="DIR", type=Path, help="the folder (default: RUN/export/ENCODER[-TASK]-stepN[-ema])")
     add("--overwrite", action="store_true", help="replace a folder that was exported before")
