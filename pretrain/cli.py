@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
@@ -29,6 +29,7 @@ usage:
   pretrain shards ...                 pack own data into shards, check shards, list what a run saw
   pretrain checkpoints ...            list, verify, prune or doctor a run's checkpoints
   pretrain report RUN                 a run's curves, events and results as one page, RUN/report.html
+  pretrain export RUN [--out DIR]     write a model for transformers, checked for equal outputs
 
 options:
   --config-dir DIR   own config groups and experiments, searched besides the packaged ones
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         SIGNALS.forget()
         SIGNALS.listen()
     try:
-        return VERBS.get(verb, _train)(arguments[1:] if verb in VERBS else arguments)
+        return _verb(verb, arguments[1:]) if verb in VERBS else _train(arguments)
     except InputError as error:
         if traceback:
             raise
@@ -170,22 +171,15 @@ def _option(arguments: list[str], name: str) -> str | None:
     return None
 
 
-def _shards(arguments: list[str]) -> int:
-    from pretrain.verbs import shards
-
-    return shards.main(arguments)
-
-
-def _checkpoints(arguments: list[str]) -> int:
-    from pretrain.verbs import checkpoints
-
-    return checkpoints.main(arguments)
+VERBS = {
+    "shards": "shards",
+    "checkpoints": "checkpoints",
+    "report": "run_report",
+    "export": "export",
+}
+"""Verb -> the module of :mod:`pretrain.verbs` with its ``main(arguments)``."""
 
 
-def _report(arguments: list[str]) -> int:
-    from pretrain.verbs import run_report
-
-    return run_report.main(arguments)
-
-
-VERBS: dict[str, Callable[[list[str]], int]] = {"shards": _shards, "checkpoints": _checkpoints, "report": _report}
+def _verb(name: str, arguments: list[str]) -> int:
+    code: int = import_module(f"pretrain.verbs.{VERBS[name]}").main(arguments)
+    return code

@@ -220,7 +220,8 @@ class RunConfig:
     """Size of the joint space that contrastive tasks and evaluators share."""
     micro_batch_size: int | None = at_least(1, None)
     resume: str = MISSING
-    init_from: str | None = None
+    init_from: Any = None
+    """A run, a checkpoint or a folder of ``transformers``; or a mapping from encoders to such folders."""
     allow_changes: list[str] = MISSING
     trusted_roots: list[str] = MISSING
     ledger: bool = MISSING

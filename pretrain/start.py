@@ -11,6 +11,8 @@ from typing import Any
 from data.errors import InputError
 from data.stream import Stream
 from pretrain import checkpoint, listings, resume
+from pretrain.export import incoming
+from pretrain.export.initialise import initialise
 from pretrain.model import Model, tokenizers
 from pretrain.redaction import redacted
 from pretrain.run import METRICS, STARTS, RunDirectory
@@ -156,7 +158,24 @@ def refuse_to_begin_anew(directory: RunDirectory) -> None:
         )
 
 
-def initialise_from(place: str, model: Model, digests: Mapping[str, str], allowed: list[str]) -> None:
+def initialise_from(config: Mapping[str, Any], model: Model, digests: Mapping[str, str]) -> None:
+    """Begins ``model`` with the weights that ``init_from`` names, of a run or of a folder of ``transformers``.
+
+    Args:
+        config: of the run, resolved.
+        model: changed in place.
+        digests: encoder -> SHA-256 of its tokenizer.
+
+    Raises:
+        InputError: what is there does not fit.
+    """
+    if incoming.concerns(config["init_from"]):
+        initialise(config, model)
+    else:
+        _from_run(config["init_from"], model, digests, config["allow_changes"])
+
+
+def _from_run(place: str, model: Model, digests: Mapping[str, str], allowed: list[str]) -> None:
     """Takes the weights whose names and shapes fit, and says which did not.
 
     Raises:

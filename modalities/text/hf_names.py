@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from data.errors import InputError, choices
@@ -154,6 +155,12 @@ def to_hf(family: str, weights: Mapping[str, Tensor], types: int = 2) -> dict[st
         for name, tensor in to_theirs(table, rest).items()
     }
     return found | {name: found[source] for name, source in made.tied.items() if source in found}
+
+
+def known(family: str, depth: int) -> set[str]:
+    """Every name of the class in ``transformers`` that has a place here, for ``depth`` blocks; tied ones left out."""
+    last = {str(depth - 1): torch.empty(0)}
+    return {key for name in _table(_family(family), last) for key in name.theirs}
 
 
 def _family(name: str) -> Family:

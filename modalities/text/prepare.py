@@ -18,7 +18,7 @@ _Run = TypeVar("_Run", str, list[int])
 
 
 class TextPrepare:
-    """[CLS] text [SEP], cropped to ``max_tokens``.
+    """[CLS] text [SEP] (or what the tokenizer has in their place), cropped to ``max_tokens``.
 
     A longer text gives a window at a random place in training, its beginning on held-out data.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from functools import cached_property
@@ -14,6 +15,14 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from data.errors import InputError
 
 PAD, UNKNOWN, START, END, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ELSEWHERE = {
+    PAD: ("<pad>",),
+    UNKNOWN: ("<unk>",),
+    START: ("<|startoftext|>", "<s>", "<|endoftext|>"),
+    END: ("<|endoftext|>", "</s>"),
+    MASK: ("<mask>",),
+}
+"""Special token -> what tokenizers of CLIP, GPT-2 and others have in its place, the first that is there."""
 
 
 def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -82,15 +91,31 @@ class TextTokenizer:
         return self._tokenizer.get_vocab_size()
 
     def number(self, token: str) -> int:
-        """The id of a special token.
+        """The id of a special token, or of what this vocabulary has in its place.
 
         Raises:
             InputError: the vocabulary lacks it.
         """
-        found = self._tokenizer.token_to_id(token)
-        if found is None:
-            raise InputError(f"tokenizer '{self.path}' has no {token} token")
+        found = self._tokenizer.token_to_id(self.special(token))
+        assert found is not None
         return found
+
+    def special(self, token: str) -> str:
+        """How this vocabulary writes a special token: ``[CLS]`` is ``<|startoftext|>`` in CLIP's.
+
+        Raises:
+            InputError: the vocabulary has neither it nor anything in its place.
+        """
+        others = ELSEWHERE.get(token, ())
+        for written in (token, *others):
+            if self._tokenizer.token_to_id(written) is not None:
+                return written
+        raise InputError(f"tokenizer '{self.path}' has no {token} token" + "".join(f", nor {o}" for o in others))
+
+    def content(self) -> str:
+        """What decides which tokens a text becomes, as one string: equal for files that differ in form alone."""
+        whole = json.loads(self._tokenizer.to_str())
+        return json.dumps([whole[key] for key in ("model", "added_tokens", "normalizer", "pre_tokenizer")])
 
     def pieces(self) -> list[str]:
         """Id -> how the vocabulary writes the token ("" where an id is not in use)."""

@@ -118,8 +118,7 @@ class Beginning(pl.Callback):
             restore_from(found, module.model, module.optimizer, module.ema)
             return found
         if self.config["init_from"] is not None:
-            options = self.config["init_from"], module.model, self.facts["tokenizers"], self.config["allow_changes"]
-            initialise_from(*options)
+            initialise_from(self.config, module.model, self.facts["tokenizers"])
         if module.ema is not None:
             module.ema.begin()
         return None

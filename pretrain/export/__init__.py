@@ -1,0 +1,1 @@
+"""Weights leave for ``transformers``, and come in from there (docs/export.md)."""

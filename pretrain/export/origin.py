@@ -1,0 +1,102 @@
+"""What is exported: a checkpoint, its config, and what its run knows about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from data.errors import InputError, choices
+from pretrain import checkpoint
+from pretrain.run import RunDirectory
+
+
+@dataclass
+class Origin:
+    """One checkpoint and the config it was made with.
+
+    Attributes:
+        place: as it was named.
+        content: the checkpoint.
+        weights: parameter or buffer name -> tensor: trained, or averaged.
+        averaged: whether they are the moving average.
+        run: the run's directory, where it could be found.
+    """
+
+    place: str
+    content: checkpoint.Content
+    weights: dict[str, Tensor]
+    averaged: bool
+    run: RunDirectory | None
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """``encoders``, ``tasks``, ``seed`` and ``order``, as the checkpoint has them."""
+        found: Mapping[str, Any] = self.content.state["config"]
+        return found
+
+    def frozen(self) -> Mapping[str, Any]:
+        """The run's whole config, {} where there is none."""
+        return (self.run.frozen_config() if self.run else None) or {}
+
+    def results(self) -> dict[str, Any] | None:
+        """What the run measured at this checkpoint's step, None if it did not."""
+        found = self.run.results() if self.run else None
+        return found if found is not None and found["step"] == self.content.step else None
+
+    def encoder(self, name: str) -> Mapping[str, Any]:
+        """The config node of an encoder.
+
+        Raises:
+            InputError: the checkpoint has none of this name.
+        """
+        return self._node("encoders", "--encoder", name)
+
+    def task(self, name: str) -> Mapping[str, Any]:
+        """The config node of a task.
+
+        Raises:
+            InputError: the checkpoint has none of this name.
+        """
+        return self._node("tasks", "--task", name)
+
+    def _node(self, group: str, option: str, name: str) -> Mapping[str, Any]:
+        known = self.config[group]
+        if name not in known:
+            raise InputError(f"{option} '{name}' is not in '{self.place}'; {choices(name, known)}")
+        found: Mapping[str, Any] = known[name]
+        return found
+
+    def state(self, part: str, name: str) -> dict[str, Tensor]:
+        """The tensors of ``encoders`` or ``objectives`` NAME, by their own names."""
+        prefix = f"{part}.{name}."
+        return {key.removeprefix(prefix): t for key, t in self.weights.items() if key.startswith(prefix)}
+
+
+def open_origin(place: str, averaged: bool) -> Origin:
+    """Reads the newest sound checkpoint of a run, or the one that ``place`` is.
+
+    Args:
+        place: run directory, or step-XXXXXXXX folder.
+        averaged: take the moving average of the weights (frozen ones have none and stay as they are).
+
+    Raises:
+        InputError: there is no sound checkpoint, it has no average, or it says of no encoders.
+    """
+    content = checkpoint.find(place)
+    config = content.state.get("config")
+    if not isinstance(config, Mapping) or not all(
+        isinstance(config.get(key), Mapping) for key in ("encoders", "tasks")
+    ):
+        raise InputError(f"checkpoint '{place}' does not say which encoders and tasks it is of (state.json: config)")
+    weights = dict(content.model)
+    if averaged:
+        if not content.ema:
+            raise InputError(f"--ema: '{place}' keeps no averaged weights (the run needs ema.decay=0.999 or so)")
+        weights |= content.ema
+    path = Path(place).expanduser()
+    run = next((one for one in (path, path.parent.parent) if (one / "config.yaml").is_file()), None)
+    return Origin(place, content, weights, averaged, RunDirectory(str(run), rank=-1) if run else None)

@@ -1,0 +1,191 @@
+"""``pretrain export``: what ``transformers`` loads computes what the run's model computes."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pretrain.cli import main
+from pretrain.export import hf
+from tests.pretrain.export.families import ALONE, OVERRIDES, ours, published
+
+CLASSES = {
+    "bert": ("BertForMaskedLM", "BertModel"),
+    "modernbert": ("ModernBertForMaskedLM", "ModernBertModel"),
+    "gpt2": ("GPT2LMHeadModel", "GPT2Model"),
+    "clip": ("CLIPModel", "CLIPVisionModelWithProjection"),
+    "wav2vec2": ("Wav2Vec2ForPreTraining", "Wav2Vec2Model"),
+    "wav2vec2_large": ("Wav2Vec2ForPreTraining", "Wav2Vec2Model"),
+}
+TEXTS = ["a large red circle", "above the blue square of one", "three"]
+
+
+@pytest.mark.parametrize("family", OVERRIDES)
+def test_each_family_with_its_head_and_alone(tmp_path, tokenizer_path, transformers, family, capsys):
+    published(tmp_path / "run", tokenizer_path, OVERRIDES[family])
+    with_head, alone = CLASSES[family]
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "head")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{with_head} of step 7")
+    assert "parity with transformers" in said
+    assert main(["export", str(tmp_path / "run"), "--encoder", ALONE[family], "--out", str(tmp_path / "alone")]) == 0
+    assert capsys.readouterr().out.startswith(f"{alone} of step 7")
+    model, info = getattr(transformers, with_head).from_pretrained(tmp_path / "head", output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    auto = transformers.AutoModel.from_pretrained(tmp_path / "alone")
+    assert type(auto).__name__ in (alone, alone.removesuffix("WithProjection"))
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "gpt2"])
+def test_from_text_to_features_as_here(tmp_path, tokenizer_path, transformers, family):
+    """The whole way, written without the command's own check: their tokenizer, their model, padded."""
+    model = published(tmp_path / "run", tokenizer_path, OVERRIDES[family])
+    hf.export(str(tmp_path / "run"), out=tmp_path / "out", checked=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    given = tokenizer(TEXTS, return_tensors="pt", padding=True)
+    with torch.no_grad():
+        found = transformers.AutoModel.from_pretrained(tmp_path / "out").eval()(**given).last_hidden_state
+    expected = ours(model.encoders["text"], tokenizer_path, TEXTS, end=family != "gpt2")
+    torch.testing.assert_close(found[given["attention_mask"].bool()], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_clip_from_text_to_similarity_as_here(tmp_path, tokenizer_path, transformers):
+    model = published(tmp_path / "run", tokenizer_path, OVERRIDES["clip"])
+    hf.export(str(tmp_path / "run"), out=tmp_path / "out", checked=False)
+    processor = transformers.CLIPProcessor.from_pretrained(tmp_path / "out")
+    given = processor.tokenizer(TEXTS, return_tensors="pt", padding=True)
+    with torch.no_grad():
+        clip = transformers.CLIPModel.from_pretrained(tmp_path / "out").eval()
+        found = clip.get_text_features(**given)
+        found = getattr(found, "pooler_output", found)
+        tokens = ours(model.encoders["text"], tokenizer_path, TEXTS)
+        ends = given["attention_mask"].sum(1).cumsum(0) - 1
+        expected = model.encoders["text"].projections["24"](tokens[ends])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_averaged_weights(tmp_path, tokenizer_path, transformers):
+    published(tmp_path / "run", tokenizer_path, OVERRIDES["bert"], average=True)
+    for name, options in (("raw", []), ("ema", ["--ema"])):
+        assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / name), *options]) == 0
+    raw, ema = (load_file(tmp_path / name / "model.safetensors") for name in ("raw", "ema"))
+    assert all(torch.equal(0.5 * raw[name], ema[name]) for name in raw)
+    assert "moving average" in (tmp_path / "ema/README.md").read_text()
+
+
+RELU = ["+encoders.text.trunk.activation=relu"]
+
+
+@pytest.mark.parametrize(
+    ("more", "arguments"),
+    [
+        (["encoders.text.token_types=0"], []),
+        (["+encoders.text.trunk.bias=false", "+tasks.mlm.objective.head=modernbert"], []),
+        (RELU, ["--encoder", "text"]),
+    ],
+    ids=["no token types", "no biases", "another activation"],
+)
+def test_what_can_be_folded_is(tmp_path, tokenizer_path, transformers, more, arguments):
+    published(tmp_path / "run", tokenizer_path, [*OVERRIDES["bert"], *more])
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out"), *arguments]) == 0
+
+
+def test_a_head_that_the_family_lacks_is_refused(tmp_path, tokenizer_path, capsys):
+    more = [*RELU, "tasks.mlm.objective.norm_eps=1e-6"]
+    published(tmp_path / "run", tokenizer_path, [*OVERRIDES["bert"], *more])
+    assert main(["export", str(tmp_path / "run"), "--no-check"]) == 2
+    said = capsys.readouterr().err
+    assert "norm_eps=1e-06 (BERT needs that of the trunk, 1e-12)" in said
+    assert "trunk.activation=relu" in said
+
+
+def test_settings_of_no_family_are_named_one_by_one(tmp_path, tokenizer_path, capsys):
+    published(tmp_path / "run", tokenizer_path, ["experiment=mlm_tiny", "+encoders.text.trunk.norm_kind=rms"])
+    assert main(["export", str(tmp_path / "run"), "--no-check"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "encoders.text is no family of transformers; nearest is" in said
+    assert "trunk.norm_kind=rms" in said
+    assert not (tmp_path / "run/export").exists()
+
+
+def test_what_computes_something_else_gets_no_name(tmp_path, tokenizer_path, transformers, capsys, monkeypatch):
+    """One number of the written weights is wrong by a thousandth: the folder is gone, and the difference is said."""
+    published(tmp_path / "run", tokenizer_path, OVERRIDES["gpt2"])
+    right = hf.choose
+
+    def wrong(*arguments):
+        plan = right(*arguments)
+        plan.weights["transformer.ln_f.bias"] = plan.weights["transformer.ln_f.bias"] + 1e-3
+        return plan
+
+    monkeypatch.setattr(hf, "choose", wrong)
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 1
+    assert "GPT2LMHeadModel computes logits differently from this model, by " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_without_transformers_one_line_says_what_to_install(tmp_path, tokenizer_path, capsys, monkeypatch):
+    published(tmp_path / "run", tokenizer_path, OVERRIDES["bert"])
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "pip install 'transformers>=5'" in said
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--no-check"]) == 0
+    assert "Not checked" in (tmp_path / "out/README.md").read_text()
+
+
+def test_wrong_arguments_are_one_line(tmp_path, tokenizer_path, capsys):
+    both = [*OVERRIDES["clip"], "+task@tasks.mlm=mlm"]
+    published(tmp_path / "run", tokenizer_path, both)
+    run = str(tmp_path / "run")
+    (tmp_path / "full").mkdir()
+    for arguments, expected in (
+        ([], "which part of"),
+        (["--task", "mlmm"], "did you mean 'mlm'"),
+        (["--encoder", "audio"], "choices: image, text"),
+        (["--encoder", "image", "--task", "mlm"], "does not use encoder 'image', but text"),
+        (["--encoder", "text", "--ema"], "keeps no averaged weights"),
+        (["--encoder", "image", "--out", str(tmp_path / "full")], "exists already"),
+        (["--encoder", "image", "--out", str(tmp_path / "full"), "--overwrite"], "is no exported folder"),
+        (["--encoder", "text", "--tokenizer", str(tmp_path / "none")], "is not there; give --tokenizer FILE"),
+        (["--format", "onxx"], "--format 'onxx' is unknown"),
+    ):
+        assert main(["export", run, "--no-check", *arguments]) == 2
+        said = capsys.readouterr().err
+        assert expected in said
+        assert said.count("\n") == 1
+    assert main(["export", str(tmp_path / "full"), "--no-check"]) == 2
+    assert "holds no sound checkpoint" in capsys.readouterr().err
+
+
+def test_a_config_names_code_and_none_is_run(tmp_path, tokenizer_path, capsys):
+    """A checkpoint is data: a class that its config names is looked up in a table, never imported."""
+    published(tmp_path / "run", tokenizer_path, OVERRIDES["bert"])
+    step = next((tmp_path / "run/checkpoints").glob("step-*"))
+    from pretrain import checkpoint
+
+    content = checkpoint.read(step)
+    content.state["config"]["encoders"]["text"]["_target_"] = "antigravity.geohash"
+    content.state["step"] = 8
+    checkpoint.publish(step.parent, content)
+    assert main(["export", str(tmp_path / "run"), "--encoder", "text", "--no-check"]) == 2
+    assert "'antigravity.geohash' is no packaged encoder" in capsys.readouterr().err
+    assert "antigravity" not in __import__("sys").modules
+
+
+def test_the_card_says_what_is_known_and_what_is_not(tmp_path, tokenizer_path):
+    scores = {"mlm/perplexity": {"value": 12.5, "chance": 300.0}}
+    published(tmp_path / "run", tokenizer_path, OVERRIDES["bert"], results=scores)
+    hf.export(str(tmp_path / "run"), out=tmp_path / "out", licence="CC-BY-4.0", checked=False)
+    card = (tmp_path / "out/README.md").read_text()
+    assert "license: CC-BY-4.0" in card
+    assert "| mlm/perplexity | 12.5 | 300 |" in card
+    assert "70 samples seen" in card
+    assert "The run had not come to its end." in card
+    assert str(tmp_path) not in card
+    assert json.loads((tmp_path / "out/config.json").read_text())["architectures"] == ["BertForMaskedLM"]
