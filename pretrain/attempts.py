@@ -68,6 +68,13 @@ class Attempts:
                 f"that step: {samples(step)}; mend the cause, then allow_changes=[{','.join([*allowed, ALLOW])}]"
             )
 
+    def last_sign(self) -> float | None:
+        """When the process before this one was last at work, in seconds since 1970; None if there was none."""
+        try:
+            return (self.folder / PROGRESS).stat().st_mtime if self.folder is not None and self._file < 0 else None
+        except OSError:
+            return None
+
     def note(self, step: int) -> None:
         """Step ``step``, counted from 1, begins."""
         first = self._step == 0

@@ -28,6 +28,7 @@ usage:
   pretrain --cfg job [KEY=VALUE ...]  print the composed config and stop
   pretrain shards ...                 pack own data into shards, check shards, list what a run saw
   pretrain checkpoints ...            list, verify, prune or doctor a run's checkpoints
+  pretrain runs ...                   which runs there are and how they stand; compare, follow or stop them
 
 options:
   --config-dir DIR   own config groups and experiments, searched besides the packaged ones
@@ -178,4 +179,10 @@ def _checkpoints(arguments: list[str]) -> int:
     return checkpoints.main(arguments)
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"shards": _shards, "checkpoints": _checkpoints}
+def _runs(arguments: list[str]) -> int:
+    from pretrain.verbs import runs
+
+    return runs.main(arguments)
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {"shards": _shards, "checkpoints": _checkpoints, "runs": _runs}
