@@ -28,6 +28,7 @@ usage:
   pretrain --cfg job [KEY=VALUE ...]  print the composed config and stop
   pretrain shards ...                 pack own data into shards, check shards, list what a run saw
   pretrain checkpoints ...            list, verify, prune or doctor a run's checkpoints
+  pretrain plan [KEY=VALUE ...]       what a run will need: FLOPs, memory, disk, data, time
   pretrain runs ...                   which runs there are and how they stand; compare, follow or stop them
 
 options:
@@ -185,4 +186,15 @@ def _runs(arguments: list[str]) -> int:
     return runs.main(arguments)
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"shards": _shards, "checkpoints": _checkpoints, "runs": _runs}
+def _plan(arguments: list[str]) -> int:
+    from pretrain.verbs import plan
+
+    return plan.main(arguments)
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "shards": _shards,
+    "checkpoints": _checkpoints,
+    "runs": _runs,
+    "plan": _plan,
+}
