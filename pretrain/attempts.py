@@ -78,6 +78,13 @@ class Attempts:
                 f"cause, then allow_changes=[{','.join([*allowed, ALLOW])}]"
             )
 
+    def last_sign(self) -> float | None:
+        """When the process before this one was last at work, in seconds since 1970; None if there was none."""
+        try:
+            return (self.folder / PROGRESS).stat().st_mtime if self.folder is not None and self._file < 0 else None
+        except OSError:
+            return None
+
     def note(self, step: int, behind: bool = False) -> None:
         """Step ``step``, counted from 1, begins; or is ``behind`` this process, and what follows it begins."""
         by_chance = behind or self._step == 0

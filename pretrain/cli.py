@@ -28,6 +28,8 @@ usage:
   pretrain --cfg job [KEY=VALUE ...]  print the composed config and stop
   pretrain shards ...                 pack own data into shards, check shards, list what a run saw
   pretrain checkpoints ...            list, verify, prune or doctor a run's checkpoints
+  pretrain plan [KEY=VALUE ...]       what a run will need: FLOPs, memory, disk, data, time
+  pretrain runs ...                   which runs there are and how they stand; compare, follow or stop them
   pretrain report RUN                 a run's curves, events and results as one page, RUN/report.html
   pretrain export RUN [--out DIR]     write a model for transformers, checked for equal outputs
 
@@ -174,6 +176,8 @@ def _option(arguments: list[str], name: str) -> str | None:
 VERBS = {
     "shards": "shards",
     "checkpoints": "checkpoints",
+    "plan": "plan",
+    "runs": "runs",
     "report": "run_report",
     "export": "export",
 }

@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from pretrain.agreement import Agreement
 from pretrain.attempts import Attempts
+from pretrain.ending import FAILED, Ending
 from pretrain.lifeline import Lifeline
 from pretrain.ranks import Process
 from pretrain.run import RunDirectory
@@ -49,11 +50,11 @@ class Company:
         self.lifeline.start()
 
 
-def company_of(options: dict[str, Any], process: Process, directory: RunDirectory) -> Company:
+def company_of(options: dict[str, Any], process: Process, directory: RunDirectory, ending: Ending) -> Company:
     """This process's part, as the config's section ``interruption`` wants it."""
     return Company(
         Agreement(process.rank, process.world_size),
-        Lifeline(process.rank, process.world_size, options["silence_s"]),
+        Lifeline(process.rank, process.world_size, options["silence_s"], lambda text: ending.write(FAILED, text)),
         Attempts(directory.path if process.rank == 0 else None, options["attempts"]),
         options["requeue"],
     )

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from types import FrameType, TracebackType
 
@@ -57,14 +58,18 @@ class Lifeline:
         world_size: how many there are; one needs no line.
         silence_s: a rank that gives no sign of life for so long counts as dead. What is measured is how long this
             process itself was running: a host that slept, or a job that was stopped as a whole, accuses nobody.
+        last_word: told why, where this process has to be ended without unwinding.
 
     Attributes:
         doing: what this rank is at, for the others to name when it keeps them waiting.
         ended: set once, when the run ends because of what another rank said or did not say.
     """
 
-    def __init__(self, rank: int, world_size: int, silence_s: float) -> None:
+    def __init__(
+        self, rank: int, world_size: int, silence_s: float, last_word: Callable[[str], None] | None = None
+    ) -> None:
         self.rank, self.world_size, self.silence_s = rank, world_size, silence_s
+        self._last_word = last_word
         self.doing = "started"
         self.ended: Ended | None = None
         self._wire = Wire()
@@ -243,6 +248,8 @@ class Lifeline:
             if self._done.wait(0.2):
                 return
         if self.ended is not None:
+            if self._last_word is not None:
+                self._last_word(self.ended.text)
             print(f"pretrain: error: {self.ended.text}", file=sys.stderr, flush=True)
             os._exit(self.ended.code)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pretrain.host import cores
+from pretrain.host import began, cores
 from pretrain.version import __version__
 
 PACKAGES = (
@@ -33,12 +34,14 @@ def provenance(overrides: list[str]) -> dict[str, Any]:
 
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "began": round(began(), 3),
         "overrides": overrides,
         "version": __version__,
         "code": code_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "host": socket.gethostname(),
+        "job": os.environ.get("SLURM_JOB_ID"),
         "cores": cores(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",

@@ -26,6 +26,7 @@ from pretrain.callbacks.stop import StopOnSignal
 from pretrain.checkpoint.retention import retention_of
 from pretrain.closing import report
 from pretrain.company import Company, company_of
+from pretrain.ending import Ending
 from pretrain.evaluators import Evaluator, build_evaluators
 from pretrain.exact import ExactGradients, check_exact
 from pretrain.feed import Feed, open_streams
@@ -34,7 +35,7 @@ from pretrain.host import cores
 from pretrain.model import Model, build_model
 from pretrain.module import Pretraining
 from pretrain.optim.ema import Ema
-from pretrain.ranks import check_spread, this_process
+from pretrain.ranks import Process, check_spread, this_process
 from pretrain.run import RunDirectory, open_log
 from pretrain.signals import SIGNALS, Interrupted, Stopped
 from pretrain.soundness.guard import guard_of
@@ -63,6 +64,14 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     process = this_process(options["devices"], options["num_nodes"])
     check_spread(config, process.world_size)
     directory = RunDirectory(config["run_dir"], process.rank)
+    with Ending(directory.path if process.rank == 0 else None) as ending:
+        _train(config, overrides, process, directory, ending)
+
+
+def _train(
+    config: dict[str, Any], overrides: list[str], process: Process, directory: RunDirectory, ending: Ending
+) -> None:
+    options = config["trainer"]
     open_log(directory, console=process.rank == 0)
     SIGNALS.check()
     exact = options["deterministic"] == "exact"
@@ -90,7 +99,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     summing = ExactGradients if exact else Gradients
     guard = guard_of(config["sick"], list(config["tasks"]))
     module = Pretraining(model, optimizer, schedule, config["seed"], config["gradient_clip_norm"], ema, summing, guard)
-    company = company_of(config["interruption"], process, directory)
+    company = company_of(config["interruption"], process, directory, ending)
     beginning = Beginning(config, overrides, directory, facts, streams, company)
     callbacks = [beginning, *edge_of_a_step(config, directory, evaluators, facts, streams, company, beginning)]
     trainer = build_trainer(config, process, directory, callbacks)

@@ -151,6 +151,7 @@ class Beginning(pl.Callback):
         where = {"step": module.start.step, "positions": module.start.positions, "batch_sizes": sizes}
         where |= {"segments": module.start.segments, "data": self.facts["data"]}
         where |= {"world_size": self.company.agreement.world_size}
+        where |= {"previous_end": self.company.attempts.last_sign()}
         self.directory.freeze_config(self.config, provenance(self.overrides) | where)
         self.company.attempts.begin(self.config["allow_changes"], lambda step: self._samples(module.start, step))
 

@@ -31,16 +31,18 @@ def shard(model: nn.Module, optimizer: torch.optim.Optimizer, mesh: DeviceMesh) 
         mesh: of one dimension, or (copies, parts) for HSDP.
     """
     before = dict(model.named_parameters())
-    apart = [
-        module for name, module in model.named_modules() if _LAYER.search(name) or isinstance(module, ConvFrontend)
-    ]
-    for module in reversed(apart):  # the inner ones of nested stacks first
+    for module in reversed(gathered_apart(model)):  # the inner ones of nested stacks first
         fully_shard(module, mesh=mesh)
     fully_shard(model, mesh=mesh, ignored_params=set(kept_whole(model)))
     for part in fsdp_parts(model):
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)  # gloo knows no other
     _repoint(optimizer, {before[name]: p for name, p in model.named_parameters()})
+
+
+def gathered_apart(model: nn.Module) -> list[nn.Module]:
+    """Layers and front ends, which a divided model gathers one at a time."""
+    return [module for name, module in model.named_modules() if _LAYER.search(name) or isinstance(module, ConvFrontend)]
 
 
 def kept_whole(model: nn.Module) -> list[nn.Parameter]:

@@ -1,0 +1,245 @@
+"""What a run will need: parameters, FLOPs, memory of a device, disk, data, time. Nothing of it is allocated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from data.errors import InputError
+from data.loading.loader import share_of
+from pretrain.checkpoint.retention import retention_of
+from pretrain.feed import open_streams
+from pretrain.plan.batches import Drawn, draw, rates, units
+from pretrain.plan.rehearsal import Rehearsal, check_precision, fake_model, rehearse
+from pretrain.storage import open_store
+
+_WHOLE, _LARGEST_AT_ONCE = 1, 2
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task's share of the plan.
+
+    Attributes:
+        batch_size: samples of a step, all devices together.
+        flops: of its part of a step, all devices together.
+        samples: in the whole run.
+        epochs: what that is of its data.
+        units: tokens, images, audio_s in the whole run.
+    """
+
+    batch_size: int
+    flops: float
+    samples: int
+    epochs: float
+    units: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one device.
+
+    Attributes:
+        weights, gradients, optimizer, averages: what it keeps of them.
+        gathered: parts of the weights that it has from others while it computes, and their gradients.
+        activations: what a step holds beside gradients at its height.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    averages: int
+    gathered: int
+    activations: int
+
+    @property
+    def most(self) -> int:
+        """All of it."""
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """See the module.
+
+    Attributes:
+        devices: that share each global batch.
+        strategy: as computed: ``single``, ``ddp``, ``fsdp``, ``hsdp``.
+        max_steps: of the run.
+        micro_batch_size: samples of a task that a device computes at once; None for its whole share.
+        checkpoint_blocks: as the config says.
+        precision: as the config says.
+        parameters: encoder or objective -> how many.
+        tasks: task -> its part.
+        memory: of one device.
+        checkpoint: bytes of one checkpoint.
+        disk: bytes of those that are kept, and one more.
+        inference: encoder -> FLOPs of one sample's features.
+        fitting: numbers of devices that divide every global batch.
+        faults: what keeps the run from starting, all that was found.
+        remarks: samples that cannot be used, for a person.
+    """
+
+    devices: int
+    strategy: str
+    max_steps: int
+    micro_batch_size: int | None
+    checkpoint_blocks: Any
+    precision: str
+    parameters: dict[str, int] = field(default_factory=dict)
+    tasks: dict[str, TaskPlan] = field(default_factory=dict)
+    memory: Memory = field(default_factory=lambda: Memory(0, 0, 0, 0, 0, 0))
+    checkpoint: int = 0
+    disk: int = 0
+    inference: dict[str, float] = field(default_factory=dict)
+    fitting: list[int] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def flops(self) -> float:
+        """Of a step, all devices together."""
+        return sum(task.flops for task in self.tasks.values())
+
+    def seconds(self, rate: float) -> float:
+        """Time of the whole run at ``rate`` FLOPs a second of each device."""
+        return self.max_steps * self.flops / (rate * self.devices)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it."""
+        found = asdict(self)
+        found["memory"]["most"] = self.memory.most
+        return found | {"flops": self.flops}
+
+
+class Planner:
+    """Plans a run, and variants of it with the same samples.
+
+    Args:
+        config: of the run, resolved.
+
+    Raises:
+        InputError: the model or a task's data does not fit; each on its own is a fault of the plan instead.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        check_precision(config)
+        self.faults: list[str] = []
+        self.remarks: list[str] = []
+        model, _ = fake_model(config)
+        self.drawn: dict[str, Drawn] = {}
+        self.sizes: dict[str, int] = {}
+        store = open_store(config)
+        try:
+            for name, task in model.tasks.items():
+                try:
+                    # One task at a time: what is wrong with one says nothing about the others.
+                    streams = open_streams({**config, "tasks": {name: config["tasks"][name]}}, model, store)
+                    self.drawn[name] = draw(streams[name], task.prepare)
+                    self.sizes[name] = len(streams[name])
+                except InputError as error:
+                    self.faults.append(str(error))
+                    continue
+                count, why = self.drawn[name].unusable
+                if count:
+                    tried = count + len(self.drawn[name].items)
+                    self.remarks.append(f"task '{name}': {count} of {tried} samples cannot be used; the first: {why}")
+        finally:
+            store.close()
+
+    def plan(self, micro_batch_size: int | None, checkpoint_blocks: Any = None, largest: bool = False) -> Plan:
+        """The plan with this many samples at once, and these blocks computed again (None: as the config says).
+
+        ``largest``: memory (and FLOPs) of steps that happen to have the largest samples.
+
+        Raises:
+            InputError: something in the config does not fit.
+        """
+        trainer, specs = dict(self.config["trainer"]), self.config["tasks"]
+        if checkpoint_blocks is not None:
+            trainer["checkpoint_blocks"] = checkpoint_blocks
+        config = {**self.config, "trainer": trainer}
+        devices = trainer["devices"] * trainer["num_nodes"]
+        strategy = "single" if devices == 1 else "ddp" if trainer["strategy"] == "auto" else trainer["strategy"]
+        faults = list(self.faults)
+        for name, spec in specs.items():
+            try:
+                share_of(name, spec["batch_size"], devices)
+            except InputError as error:
+                faults.append(str(error))
+        smallest = min(spec["batch_size"] for spec in specs.values())
+        fitting = [n for n in range(1, smallest + 1) if all(s["batch_size"] % n == 0 for s in specs.values())]
+        about = devices, strategy, config["max_steps"], micro_batch_size, trainer["checkpoint_blocks"]
+        if faults:
+            found = Plan(*about, trainer["precision"], fitting=fitting, faults=faults, remarks=self.remarks)
+        else:
+            rehearsal = rehearse(config, self.drawn, devices, micro_batch_size, largest)
+            kept = retention_of(config["checkpoint"])
+            found = Plan(
+                *about,
+                trainer["precision"],
+                parameters=rehearsal.parameters,
+                tasks={name: self._task(name, rehearsal.flops[name] * devices) for name in specs},
+                memory=memory_of(rehearsal, strategy, devices, trainer["shard_size"]),
+                checkpoint=rehearsal.checkpoint,
+                disk=(max(1, kept.last) + kept.best + 1) * rehearsal.checkpoint,
+                inference=rehearsal.inference,
+                fitting=fitting,
+                remarks=self.remarks,
+            )
+        return found
+
+    def _task(self, name: str, flops: float) -> TaskPlan:
+        size, drawn = self.config["tasks"][name]["batch_size"], self.drawn[name]
+        samples = size * self.config["max_steps"]
+        mean = samples / len(drawn.items)
+        counted = units(drawn.batch(len(drawn.items)), rates(drawn.prepare))
+        amounts = {unit: amount * mean for unit, amount in counted.items()}
+        return TaskPlan(size, flops, samples, samples / max(1, self.sizes[name]), amounts)
+
+    def fit(self, limit: int) -> list[Plan]:
+        """Plans from the largest micro-batch down, until one takes no more than ``limit`` bytes of a device.
+
+        Each size is tried as the config says, then with all blocks computed again, with the largest samples. The last
+        plan is the one that fits; if none does, none fits.
+        """
+        trainer = self.config["trainer"]
+        devices = trainer["devices"] * trainer["num_nodes"]
+        size = max(spec["batch_size"] // devices for spec in self.config["tasks"].values())
+        found: list[Plan] = []
+        again: tuple[Any, ...] = (None,) if trainer["checkpoint_blocks"] == "all" else (None, "all")
+        while size >= 1:
+            for blocks in again:
+                found.append(self.plan(size, blocks, largest=True))
+                if found[-1].faults or found[-1].memory.most <= limit:
+                    return found
+            size //= 2
+        return found
+
+
+def memory_of(rehearsal: Rehearsal, strategy: str, devices: int, shard_size: int | None) -> Memory:
+    """Bytes of one device, of what the whole model takes.
+
+    Args:
+        rehearsal: of a step.
+        strategy: see :class:`Plan`.
+        devices: how many.
+        shard_size: of hsdp.
+    """
+    parts = {"fsdp": devices, "hsdp": shard_size or devices}.get(strategy, _WHOLE)
+    activations = rehearsal.most - rehearsal.gradients
+    if parts == _WHOLE:
+        if devices > 1:  # the gradients are laid end to end to be summed, when activations are gone
+            activations = max(activations, rehearsal.gradients)
+        return Memory(
+            rehearsal.weights, rehearsal.gradients, rehearsal.optimizer, rehearsal.averages, 0, max(0, activations)
+        )
+    # What is gathered by itself comes and goes, the next one while one is computed; all else stays until the end of
+    # the backward pass. Of both, the gradients are whole until they are summed.
+    layers = sorted(rehearsal.apart, reverse=True)
+    gathered = 2 * (rehearsal.weights - sum(layers) + sum(layers[:_LARGEST_AT_ONCE]))
+    kept = (rehearsal.weights, rehearsal.gradients, rehearsal.optimizer, rehearsal.averages)
+    weights, gradients, optimizer, averages = (-(-size // parts) for size in kept)
+    return Memory(weights, gradients, optimizer, averages, gathered, max(0, activations))

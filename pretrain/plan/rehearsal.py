@@ -1,0 +1,198 @@
+"""A step of a run, carried out on tensors that only say what they would be: its FLOPs and memory, at no cost.
+
+The model and all that is computed of it are fake tensors: shapes and types without contents. What decides on shapes
+(lengths of sequences, masked positions) is real. So what is counted is what the run's own code will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from data.errors import InputError
+from modalities.objective import Step
+from pretrain.build import make
+from pretrain.model import Model, build_model
+from pretrain.optim.ema import Ema
+from pretrain.optim.state import state_bytes
+from pretrain.plan.batches import Drawn
+from pretrain.plan.tracking import Meter
+from pretrain.sharding.norms import clip
+from pretrain.trunks import set_trunks
+
+_AT_MOST = 2
+"""Micro-batches of a task that are rehearsed; further ones cost as much as these do in the mean."""
+_AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+_TRUE = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
+
+
+class _Alone(Step):
+    """One process that stands for all of ``world_size``: the others have what it has."""
+
+    def __init__(self, world_size: int) -> None:
+        super().__init__(0)
+        self.world_size = world_size
+
+    def all_sum(self, x: Tensor) -> Tensor:
+        """See :class:`Step`."""
+        return x * self.world_size
+
+    def all_gather(self, x: Tensor) -> Tensor:
+        """See :class:`Step`."""
+        return torch.cat([x] * self.world_size)
+
+
+@dataclass
+class Rehearsal:
+    """What one step of one device comes to.
+
+    Attributes:
+        flops: task -> FLOPs of its part, forward and backward, with what is computed again.
+        weights, gradients, optimizer, averages: bytes of the whole model's.
+        most: bytes that a step holds at its height beside weights, optimizer state and averages.
+        apart: bytes of each part that a divided model gathers by itself.
+        checkpoint: bytes of a checkpoint's tensors.
+        parameters: encoder or objective -> number of parameters.
+        inference: encoder -> FLOPs of one sample's features, forward alone.
+    """
+
+    flops: dict[str, float] = field(default_factory=dict)
+    weights: int = 0
+    gradients: int = 0
+    optimizer: int = 0
+    averages: int = 0
+    most: int = 0
+    apart: list[int] = field(default_factory=list)
+    checkpoint: int = 0
+    parameters: dict[str, int] = field(default_factory=dict)
+    inference: dict[str, float] = field(default_factory=dict)
+
+
+def fake_model(config: Mapping[str, Any]) -> tuple[Model, FakeTensorMode]:
+    """The model that ``config`` describes, without its numbers.
+
+    Raises:
+        InputError: see :func:`pretrain.model.build_model`.
+    """
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake:
+        model = build_model(config)
+    set_trunks(model, {**config["trainer"], "compile": False})
+    dtype = _TRUE.get(config["trainer"]["precision"])
+    return (model if dtype is None else model.to(dtype)).train(), fake
+
+
+def rehearse(
+    config: Mapping[str, Any],
+    drawn: Mapping[str, Drawn],
+    world_size: int,
+    micro_batch_size: int | None,
+    largest: bool = False,
+) -> Rehearsal:
+    """Carries out a step of one of ``world_size`` devices.
+
+    Args:
+        config: of the run, resolved.
+        drawn: task -> samples of it.
+        world_size: devices that share each global batch.
+        micro_batch_size: samples a device computes at once; None: its whole share.
+        largest: with the largest of the samples instead of medium ones, for the most memory that a step may take.
+
+    Raises:
+        InputError: something in the config does not fit.
+    """
+    model, fake = fake_model(config)
+    named = list(model.named_parameters())
+    with fake:
+        roots = tuple(config["trusted_roots"])
+        optimizer = make(config["optimizer"], "optimizer", roots, parameters=named, device="cpu")
+        ema = Ema(model, **config["ema"]) if config["ema"]["decay"] is not None else None
+        if ema is not None:
+            ema.begin()
+    found = Rehearsal(parameters=_parameters(model), apart=_apart(model))
+    found.weights = _bytes([*model.parameters(), *model.buffers()])
+    found.checkpoint = state_bytes(model, optimizer, ema)
+    found.averages = _bytes(ema.tensors.values()) if ema is not None else 0
+    step, meter = _Alone(world_size), Meter()
+    meter.ignore(*model.parameters(), *model.buffers(), *(ema.tensors.values() if ema is not None else ()))
+    dtype = _AUTOCAST.get(config["trainer"]["precision"])
+    with meter, torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+        for name, task in model.tasks.items():
+            share = config["tasks"][name]["batch_size"] // world_size
+            micro = min(micro_batch_size or share, share)
+            count = -(-share // micro)
+            batches = [_faked(drawn[name].batch(micro, n * micro, largest), fake) for n in range(min(count, _AT_MOST))]
+            before = meter.flops
+            task.objective.step(model.sides(task.sides), batches, step, 1.0)
+            found.flops[name] = (meter.flops - before) * share / (micro * len(batches))
+            del batches
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        found.gradients = _bytes(gradients)
+        clip([p for p in model.parameters() if p.grad is not None], config["gradient_clip_norm"])
+    found.most = meter.most
+    optimizer.step()
+    found.optimizer = _bytes(t for s in optimizer.state.values() for t in s.values() if isinstance(t, Tensor))
+    optimizer.zero_grad()
+    found.inference = _inference(model, drawn, fake, dtype)
+    return found
+
+
+def _inference(
+    model: Model, drawn: Mapping[str, Drawn], fake: FakeTensorMode, dtype: torch.dtype | None
+) -> dict[str, float]:
+    found: dict[str, float] = {}
+    model.eval()
+    for name, task in model.tasks.items():
+        size = len(drawn[name].items)
+        batch = _faked(drawn[name].batch(size), fake)
+        for side, encoder in task.sides.items():
+            if encoder in found:
+                continue
+            with (
+                torch.no_grad(),
+                torch.autocast("cpu", dtype=dtype, enabled=dtype is not None),
+                Meter() as meter,
+            ):
+                model.encoders[encoder](batch[side])
+            found[encoder] = meter.flops / size
+    return found
+
+
+def _faked(value: Any, fake: FakeTensorMode) -> Any:
+    """Floating-point contents become fake; whole numbers, which decide on shapes, stay."""
+    if isinstance(value, Tensor):
+        return fake.from_tensor(value) if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {key: _faked(inner, fake) for key, inner in value.items()}
+    return value
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _parameters(model: Model) -> dict[str, int]:
+    parts = [*model.encoders.items(), *model.objectives.items()]
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts}
+
+
+def _apart(model: Model) -> list[int]:
+    from pretrain.sharding.shard import gathered_apart
+
+    return [_bytes(part.parameters()) for part in gathered_apart(model)]
+
+
+def check_precision(config: Mapping[str, Any]) -> None:
+    """Checks that the precision is one that can be rehearsed.
+
+    Raises:
+        InputError: it is not.
+    """
+    known = ("32-true", *_AUTOCAST, *_TRUE)
+    if config["trainer"]["precision"] not in known:
+        raise InputError(f"trainer.precision={config['trainer']['precision']} cannot be planned; {', '.join(known)}")

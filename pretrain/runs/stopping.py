@@ -1,0 +1,66 @@
+"""Asks the processes of a run to stop: at a step edge, with a checkpoint. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from data.errors import RunError
+from pretrain.runs.holder import holder
+from pretrain.runs.summary import starts
+
+_LOOK_S = 0.1
+_SLURM_S = 30.0
+
+
+def stop(folder: Path, wait_s: float) -> str:
+    """Sends SIGTERM to the process at work in ``folder``, here or through Slurm, and waits for its end.
+
+    Args:
+        folder: the run directory.
+        wait_s: how long to wait; 0 to return at once.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        RunError: it runs on another host outside Slurm, is somebody else's, or goes on after ``wait_s``.
+    """
+    found = holder(folder)
+    if found.active is False:
+        return "nobody is at work in it"
+    job = (starts(folder) or [{}])[-1].get("job")
+    here = found.host == socket.gethostname()
+    if here and found.pid:
+        try:
+            os.kill(found.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            raise RunError(
+                f"'{folder}' is locked, but process {found.pid} is not there: its launcher may still be at work, or it "
+                "runs in a container"
+            ) from None
+        except PermissionError:
+            raise RunError(f"process {found.pid} of '{folder}' is another user's") from None
+        asked = f"process {found.pid}"
+    elif job and shutil.which("scancel"):
+        command = ["scancel", "--signal=TERM", job]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SLURM_S, check=False)
+        if done.returncode:
+            raise RunError(f"'{' '.join(command)}' failed: {' '.join(done.stderr.split())}")
+        asked = f"Slurm job {job}"
+    else:
+        raise RunError(
+            f"'{folder}' is worked on by process {found.pid} on {found.host or 'another host'}; stop it there with "
+            f"`kill -TERM {found.pid}`"
+        )
+    end = time.monotonic() + wait_s
+    while wait_s and holder(folder).active is not False:
+        if time.monotonic() > end:
+            raise RunError(f"{asked} was asked to stop and is still at work after {wait_s:g} s; it ends after its step")
+        time.sleep(_LOOK_S)
+    return f"{asked} {'has stopped' if wait_s else 'was asked to stop'}"

@@ -1,0 +1,130 @@
+"""What a plan says beside what a real step takes, measured by torch's own counters."""
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from data.errors import InputError
+from data.loading.loader import StepLoader, TaskData
+from modalities.objective import Step
+from pretrain import config
+from pretrain.build import make
+from pretrain.feed import open_streams
+from pretrain.model import build_model
+from pretrain.plan.plan import Planner
+from pretrain.sharding.norms import clip
+from pretrain.storage import open_store
+from pretrain.trunks import set_trunks
+from pretrain.verbs.plan import size_of
+
+COUNTED, PROFILED = 8, 4  # steps; sizes of samples differ, and a mean takes some
+
+
+def composed(*overrides):
+    return config.load(list(overrides), None)
+
+
+def measured(settings):
+    """FLOPs of each of a few real steps, and the most bytes that each held at once beside what lived before it."""
+    torch.set_num_threads(1)
+    model = build_model(settings).train()
+    set_trunks(model, settings["trainer"])
+    streams = open_streams(settings, model, open_store(settings))
+    micro = settings["micro_batch_size"]
+    tasks = {
+        name: TaskData(streams[name], task.prepare, settings["tasks"][name]["batch_size"], micro)
+        for name, task in model.tasks.items()
+    }
+    optimizer = make(settings["optimizer"], "optimizer", (), parameters=list(model.named_parameters()), device="cpu")
+    flops, most = [], []
+    for batch in StepLoader(tasks, 0, COUNTED + PROFILED, workers=0):
+        counted = batch.step < COUNTED  # a counter's own tensors are not to be measured
+        counter = FlopCounterMode(display=False)
+        if not counted:
+            counter = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+        with counter as seen:
+            for name, task in model.tasks.items():
+                task.objective.step(model.sides(task.sides), batch.tasks[name], Step(batch.step), 1.0)
+            clip([p for p in model.parameters() if p.grad is not None], settings["gradient_clip_norm"])
+        optimizer.step()
+        optimizer.zero_grad()
+        if counted:
+            flops.append(seen.get_total_flops())
+        else:
+            most.append(height(seen))
+    return sum(flops) / COUNTED, sum(most) / PROFILED, optimizer, model
+
+
+def height(seen):
+    """The most bytes allocated at once, by the allocator's own record."""
+    now = most = 0
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
+
+
+@pytest.mark.parametrize(
+    ("experiment", "overrides"),
+    [
+        ("mlm_tiny", []),
+        ("mlm_tiny", ["micro_batch_size=8", "trainer.checkpoint_blocks=all"]),
+        ("clm_tiny", []),
+        ("clip_tiny", []),
+        ("clip_tiny", ["micro_batch_size=16"]),
+        ("wav2vec2_tiny", []),
+    ],
+)
+def test_flops_within_5_and_memory_within_15_percent_of_a_real_step(experiment, overrides):
+    settings = composed(f"experiment={experiment}", *overrides)
+    found = Planner(settings).plan(settings["micro_batch_size"])
+    flops, most, optimizer, model = measured(settings)
+    memory = found.memory
+    assert found.flops == pytest.approx(flops, rel=0.05)
+    assert memory.gradients + memory.activations == pytest.approx(most, rel=0.15)
+    assert memory.weights == sum(p.numel() * 4 for p in [*model.parameters(), *model.buffers()])
+    state = [t for s in optimizer.state.values() for t in s.values() if isinstance(t, torch.Tensor)]
+    assert memory.optimizer == sum(t.numel() * t.element_size() for t in state)
+
+
+def test_each_fault_is_named_at_once(capsys):
+    given = ["experiment=grounded_tiny", "trainer.devices=3", "tasks.mlm.source=/nowhere/*.tar", "--json"]
+    assert main(["plan", *given]) == 2
+    faults = json.loads(capsys.readouterr().out)["faults"]
+    assert len(faults) == 5  # no shards for one task, no even share of any of four
+    assert "/nowhere" in faults[0]
+
+
+def test_fits_finds_the_largest_micro_batch_and_says_what_it_tried(capsys):
+    given = ["plan", "experiment=mlm_tiny", "--tflops", "1", "--price", "2", "--json", "--fits"]
+    assert main([*given, "40MB"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    tried = found["tried"]
+    assert all(one["most"] > 40e6 for one in tried[:-1])
+    assert tried[-1]["most"] <= 40e6
+    assert found["micro_batch_size"] == tried[-1]["micro_batch_size"] < 32
+    assert found["seconds"] == pytest.approx(found["max_steps"] * found["flops"] / 1e12)
+    assert found["cost"] == pytest.approx(2 * found["seconds"] / 3600)
+    assert main([*given, "1MB"]) == 2
+    assert json.loads(capsys.readouterr().out)["fits"] is False
+
+
+def test_a_divided_model_takes_less_of_each_device():
+    whole = Planner(composed("experiment=mlm_tiny", "trainer.devices=4")).plan(None).memory
+    parted = Planner(composed("experiment=mlm_tiny", "trainer.devices=4", "trainer.strategy=fsdp")).plan(None).memory
+    for name in ("weights", "gradients", "optimizer"):
+        assert getattr(parted, name) == pytest.approx(getattr(whole, name) / 4, abs=4)
+    assert parted.gathered > 0
+
+
+@pytest.mark.parametrize(("text", "size"), [("80GB", 80e9), ("512 MiB", 512e6), ("1.5t", 1.5e12), ("7", 7)])
+def test_sizes(text, size):
+    assert size_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0GB", "eighty"])
+def test_what_is_no_size_is_said(text):
+    with pytest.raises(InputError, match="is no size"):
+        size_of(text)

@@ -1,0 +1,43 @@
+import json
+
+import pytest
+
+from pretrain.runs.files import last_rows, some_rows
+
+
+def write(path, count, width=10, end=""):
+    path.write_text("".join(json.dumps({"step": n, "pad": "x" * width}) + "\n" for n in range(1, count + 1)) + end)
+    return path
+
+
+@pytest.mark.parametrize("count", [1, 3, 20_000])
+@pytest.mark.parametrize("width", [1, 900])
+@pytest.mark.parametrize("wanted", [1, 5, 100])
+def test_the_last_rows_of_any_length(tmp_path, count, width, wanted):
+    if count * width > 2_000_000:
+        count = 2_000_000 // width
+    rows = last_rows(write(tmp_path / "rows", count, width), wanted)
+    assert [row["step"] for row in rows] == list(range(max(1, count - wanted + 1), count + 1))
+
+
+def test_what_is_being_written_is_left_out(tmp_path):
+    assert [row["step"] for row in last_rows(write(tmp_path / "rows", 3, end='{"step": 4, "pa'), 2)] == [2, 3]
+
+
+def test_a_line_that_a_crash_cut_in_two_is_passed_over(tmp_path):
+    path = write(tmp_path / "rows", 3, end='{"step"\n{"step": 5}\n')
+    assert [row["step"] for row in last_rows(path, 3)] == [3, 5]
+
+
+def test_no_file_has_no_rows(tmp_path):
+    assert last_rows(tmp_path / "rows") == some_rows(tmp_path / "rows") == []
+
+
+def test_a_long_file_is_sampled_from_begin_to_end(tmp_path):
+    path = write(tmp_path / "rows", 100_000, 5)
+    found = [row["step"] for row in some_rows(path)]
+    assert found == sorted(found)
+    assert found[0] < 10
+    assert found[-1] > 99_990
+    assert abs(sum(found) / len(found) / 50_000 - 1) < 0.02
+    assert [row["step"] for row in some_rows(write(path, 500))] == list(range(1, 501))
