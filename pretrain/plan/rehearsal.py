@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from data.errors import InputError
@@ -22,7 +22,6 @@ from pretrain.optim.ema import Ema
 from pretrain.optim.state import state_bytes
 from pretrain.plan.batches import Drawn
 from pretrain.plan.tracking import Meter
-from pretrain.sharding.norms import clip
 from pretrain.trunks import set_trunks
 
 _AT_MOST = 2
@@ -133,7 +132,8 @@ def rehearse(
             del batches
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         found.gradients = _bytes(gradients)
-        clip([p for p in model.parameters() if p.grad is not None], config["gradient_clip_norm"])
+        limit = config["gradient_clip_norm"]
+        nn.utils.clip_grad_norm_(model.parameters(), float("inf") if limit is None else limit)
     found.most = meter.most
     optimizer.step()
     found.optimizer = _bytes(t for s in optimizer.state.values() for t in s.values() if isinstance(t, Tensor))

@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         "--tflops",
         metavar="N",
         type=float,
-        help="of a device in training (default: guessed from a product measured here)",
+        help="of a device in training (default: a guess from a product here)",
     )
     add("--price", metavar="N", type=float, help="of a device for an hour")
     add("--config-dir", metavar="DIR", help="own config groups and experiments")
