@@ -141,7 +141,7 @@ def judge(mutant: Mutant, root: Path, scratch: Path) -> Verdict:
     finally:
         for path in (tree, Path(f"{tree}.tmp")):
             shutil.rmtree(path, ignore_errors=True)
-    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
+    failed = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", output, re.MULTILINE)
     if code == 1 and failed:
         late = re.search(rf"Timeout \(>{_TEST_SECONDS:.1f}s\)", output)
         what, by = KILLED, failed[0] + (" (did not end)" if late else "")

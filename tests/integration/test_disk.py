@@ -55,10 +55,13 @@ def trouble(run_dir: Path, errors: Path, begin: Callable[[], None], end: Callabl
     end()
     assert wait(pid) == 0
     assert checkpoint.find(run_dir).step == 90
-    told = [row["event"] for row in events(run_dir) if row["event"].startswith("checkpoint")]
-    assert told[0] == "checkpoint_failed"
-    assert told[-1] == "checkpoint_again"
+    told = [row for row in events(run_dir) if row["event"].startswith("checkpoint")]
+    assert told[0]["event"] == "checkpoint_failed"
+    assert told[-1]["event"] == "checkpoint_again"
     assert len(told) < 20  # a bounded rate of tries
+    first = next(number for number, row in enumerate(told) if row["event"] == "checkpoint_again")
+    # Tried again 1, 2, 4, ... steps after it was known, not only when the next one is due.
+    assert told[first]["checkpoint"] <= told[first - 1]["step"] + 2 ** (first - 1)
     assert not [p for p in (run_dir / "checkpoints").iterdir() if p.name.startswith(".")]
 
 
@@ -160,3 +163,33 @@ def test_one_of_two_processes_cannot_write_its_share(tmp_path: Path) -> None:
     assert len(list(newest.glob("model-0000?-of-00002.safetensors"))) == 2
     assert not [p for p in (run_dir / "checkpoints").iterdir() if p.name.startswith(".")]
     assert outcome(run_dir) == outcome(twin)
+
+
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_going_on_with_a_disk_in_trouble_ends_in_one_line(tmp_path: Path, how: str) -> None:
+    """And harms nothing: with room again the same command goes on, with what was there."""
+
+    def body() -> None:
+        disk = tmp_path / "disk"
+        run_dir, errors = disk / "run", tmp_path / "errors"
+        assert run([*SMALL, "max_steps=6", f"run_dir={run_dir}"]) == 0
+        (run_dir / "checkpoints/.step-00000009.part").mkdir()  # left by a kill
+        arguments = [*SMALL, f"run_dir={run_dir}"]
+        if how == "full":
+            ballast = fill(disk)
+        else:
+            writable(run_dir / "checkpoints", False)
+        assert wait(start(arguments, told_in(errors))) == 2
+        told = errors.read_text()
+        assert "Traceback" not in told
+        assert told.splitlines()[-1].startswith("pretrain: error: "), told
+        assert {"full": "No space left", "read-only": "Read-only file system"}[how] in told.splitlines()[-1]
+        assert checkpoint.find(run_dir).step == 6
+        if how == "full":
+            ballast.unlink()
+        else:
+            writable(run_dir / "checkpoints", True)
+        assert run(arguments) == 0
+        assert checkpoint.find(run_dir).step == 12
+
+    on_small_disk(tmp_path / "disk", "40m", body)

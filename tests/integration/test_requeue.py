@@ -9,29 +9,37 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.runs import SMALL, start, steps, wait
+from tests.integration.ranks import start_together
+from tests.integration.runs import SMALL, steps, wait
 
 
 @pytest.mark.parametrize(
-    ("number", "more", "asked"),
+    ("number", "ranks", "more", "asked"),
     [
-        (signal.SIGUSR1, (), ["requeue 12"]),  # what `sbatch --signal` sends ahead of the time limit
-        (signal.SIGTERM, (), []),  # scancel
-        (signal.SIGUSR1, ("interruption.requeue=false",), []),
+        (signal.SIGUSR1, 1, (), ["requeue 12"]),  # what `sbatch --signal` sends ahead of the time limit
+        (signal.SIGUSR1, 2, (), ["requeue 12"]),
+        (signal.SIGTERM, 1, (), []),  # scancel
+        (signal.SIGTERM, 2, (), []),
+        (signal.SIGUSR1, 1, ("interruption.requeue=false",), []),
     ],
 )
 def test_the_scheduler_is_asked_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, more: tuple[str, ...], asked: list[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    ranks: int,
+    more: tuple[str, ...],
+    asked: list[str],
 ) -> None:
     program, run_dir = tmp_path / "scontrol", tmp_path / "run"
     program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "12")
-    pid = start([*SMALL, "max_steps=1000", "evaluate.every_n_steps=1000", f"run_dir={run_dir}", *more])
+    pids = start_together(ranks, [*SMALL, "max_steps=1000", "evaluate.every_n_steps=1000", f"run_dir={run_dir}", *more])
     while not (run_dir / "metrics.jsonl").exists() or not steps(run_dir):
         time.sleep(0.01)
-    os.kill(pid, number)
-    assert wait(pid) == 143
+    os.kill(pids[-1], number)
+    assert [wait(pid) for pid in pids] == [143] * ranks
     file = tmp_path / "asked"
     assert (file.read_text().splitlines() if file.exists() else []) == asked

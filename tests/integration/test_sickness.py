@@ -220,6 +220,20 @@ def test_policies_of_spikes(tmp_path: Path, policy: str, code: int) -> None:
     assert skipped == ([14] if policy == "skip" else [])
 
 
+def test_a_later_start_judges_by_the_same_history(tmp_path: Path) -> None:
+    """The bound of the spike is that of eight steps, most of them before the checkpoint that it goes on from."""
+    again = command(tmp_path / "run", 14, 14, "1e6", "sick.spike=skip", "sick.window=8", "max_steps=16")
+    assert run(again) == 0
+    before, told = outcome(tmp_path / "run"), rows(tmp_path / "run", "events.jsonl")
+    assert [row["step"] for row in told][:1] == [14]
+    for path in checkpoint.published(tmp_path / "run/checkpoints"):
+        if checkpoint.step_of(path) > 10:
+            shutil.rmtree(path)
+    assert run(again) == 0
+    assert rows(tmp_path / "run", "events.jsonl") == told
+    assert outcome(tmp_path / "run") == before
+
+
 def alarmed(run_dir: Path, policy: str, from_step: int, *more: str) -> list[str]:
     """A run whose loss is above a limit from a step on."""
     limits = f"task: mlm, metric: loss, high: 1, from_step: {from_step}, window: 1, policy: {policy}"

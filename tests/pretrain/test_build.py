@@ -94,6 +94,23 @@ def test_what_lies_outside_the_trusted_roots_is_refused_by_any_path(name):
         locate(name, "x")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "timm.models.load_checkpoint",
+        "timm.models.load_pretrained",
+        "timm.models.load_state_dict",
+        "timm.models.build_model_with_cfg",
+        "torchvision.models.get_model",
+        "torchvision.models.get_weight",
+    ],
+)
+def test_functions_beside_the_builders_of_models_are_refused(name):
+    """They lie where builders do, and load what their arguments name."""
+    with pytest.raises(InputError, match=f"'{name}' is .*, which is not to be built from a config"):
+        locate(name, "x")
+
+
 def test_an_own_package_is_trusted_when_it_is_named(tmp_path, monkeypatch):
     (tmp_path / "mine_pkg.py").write_text(
         "import os\nfrom pathlib import Path\ndef encoder(a): return a\nsystem = os.system\n"

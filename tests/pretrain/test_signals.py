@@ -32,6 +32,19 @@ def test_listening_needs_no_torch():
     assert out == ["False", "0"], error
 
 
+def test_the_command_line_listens_before_it_imports_what_takes_long():
+    body = """
+    import signal, sys
+    from pretrain import cli, signals
+    cli._train = lambda arguments: print(*(signal.getsignal(n) == signals.SIGNALS._note for n in signals.STOPPING))
+    cli.main([])
+    print("torch" in sys.modules)
+    """
+    code = [sys.executable, "-c", textwrap.dedent(body)]
+    done = subprocess.run(code, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["True"] * 4 + ["False"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_start_stops_between_its_stages(number):
     out, error, code = program(f"""
