@@ -32,12 +32,17 @@ def _clip(width: int, depth: int) -> Spreads:
 RECIPES: dict[str, Callable[[int, int], Spreads]] = {
     "gpt2": lambda width, depth: Spreads(0.02, 0.02 * (2 * depth) ** -0.5, 0.02, 0.02 * (2 * depth) ** -0.5),
     "bert": lambda width, depth: Spreads(0.02, 0.02, 0.02, 0.02),
+    "wav2vec2": lambda width, depth: Spreads(0.02, 0.02, 0.02, 0.02),
     "modernbert": lambda width, depth: Spreads(0.02, 0.02 * (2 * depth) ** -0.5, 0.02, 0.02 * (2 * depth) ** -0.5, 2.0),
     "vit": lambda width, depth: Spreads(0.02, 0.02, 0.02, 0.02, 100.0),
     "clip": _clip,
 }
-"""gpt2 (Radford et al. 2019), bert (Devlin et al. 2019; also wav2vec 2.0), modernbert (Warner et al. 2024, as in
+"""gpt2 (Radford et al. 2019), bert (Devlin et al. 2019), wav2vec2 (Baevski et al. 2020, as in fairseq: blocks as those
+of bert, projections before and behind the trunk as torch makes a linear layer), modernbert (Warner et al. 2024, as in
 transformers), vit (as in timm and transformers), clip (Radford et al. 2021, as in open_clip)."""
+
+POSITION_STD = {"clip": 0.01}
+"""Of learned positions of texts, where a recipe says something else than 0.02 (CLIP's published code)."""
 
 
 def spreads(recipe: str, width: int, depth: int) -> Spreads:

@@ -98,15 +98,18 @@ def find_start(
     checkpoint.sweep(directory.checkpoints)
     decisions.finish(directory)
     allowed = config["allow_changes"]
-    place, found = directory.path, None
+    place, found, damaged = directory.path, None, []
     for path, reader in checkpoint.newest_sound(directory.checkpoints):
         if isinstance(reader, checkpoint.Damaged):
-            log.warning("checkpoint %s is damaged (%s); set aside", path.name, reader)
-            checkpoint.set_aside(path)
+            log.warning("checkpoint %s is damaged: %s", path.name, reader)
+            damaged.append(path)
         else:
             found = reader
     if found is None:
+        # All stay what they are: where none can be read, the disk may be to blame, and be well again at the next start.
         refuse_to_begin_anew(directory)
+    for path in damaged:
+        log.warning("%s is set aside as %s", path.name, checkpoint.set_aside(path).name)
     frozen = directory.frozen_config() or {}
     for word in ("resume", "init_from"):
         if found is not None and config[word] not in ("auto", None):
@@ -153,8 +156,8 @@ def refuse_to_begin_anew(directory: RunDirectory) -> None:
     lost = lost or checkpoint.ever_published(directory.checkpoints)
     if checkpoint.damaged(directory.checkpoints) or lost:
         raise InputError(
-            f"'{directory.path}' has come to step {reached}, but no sound checkpoint is left (damaged ones are kept as "
-            "damaged-*); put one back, or give another run_dir to begin anew"
+            f"'{directory.path}' has come to step {reached}, but no sound checkpoint is left; put one back, or "
+            "give another run_dir to begin anew"
         )
 
 

@@ -96,7 +96,8 @@ class AudioEncoder(Encoder):
             causal=False,
             rotary=positions == "rotary",
         )
-        initialise(self.feature_projection)
+        if (trunk or {}).get("initialisation") != "wav2vec2":  # whose projection begins as torch makes it
+            initialise(self.feature_projection)
 
     def forward(self, inputs: dict[str, Any]) -> Encoded:
         """Features of what ``AudioPrepare.collate`` made -> (T, D); frames in ``masked``, where given, are hidden."""

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.errors import InputError
+from data.errors import InputError, choices
 from modalities.audio.encoder import AudioEncoder, Frames
 from modalities.audio.quantizer import GumbelQuantizer, full, perplexity
 from modalities.counter import fold
@@ -18,6 +18,8 @@ from modalities.layout import Layout
 from modalities.objective import Encoders, Objective, Step, Sums
 from modalities.prepare import Batch
 from modalities.transformer import initialise
+
+BEGINNINGS = ("bert", "wav2vec2")
 
 
 class Wav2Vec2(Objective):
@@ -36,6 +38,7 @@ class Wav2Vec2(Objective):
         feature_penalty: weight of the mean square of the front end's output (fairseq: 10 for the base model, 0 for
             the large one, whose LayerNorm bounds it).
         feature_dropout: on the frames that the quantizer sees (fairseq: ``dropout_features``).
+        initialisation: of the two projections to F: ``wav2vec2`` as published, which is torch's own, or ``bert``.
     """
 
     sides: ClassVar[dict[str, str]] = {"audio": "audio"}
@@ -53,8 +56,11 @@ class Wav2Vec2(Objective):
         diversity_weight: float = 0.1,
         feature_penalty: float = 0.0,
         feature_dropout: float = 0.0,
+        initialisation: str = "bert",
     ) -> None:
         super().__init__()
+        if initialisation not in BEGINNINGS:
+            raise InputError(f"initialisation '{initialisation}' is unknown; {choices(initialisation, BEGINNINGS)}")
         if not 0 <= feature_dropout < 1:
             raise InputError(f"feature_dropout={feature_dropout} is not a share: 0 <= feature_dropout < 1")
         self.logit_temp = logit_temp
@@ -63,7 +69,8 @@ class Wav2Vec2(Objective):
         self.feature_dropout = feature_dropout
         self.project_hid = nn.Linear(width, final_dim)
         self.project_q = nn.Linear(latent_dim, final_dim)
-        self.apply(initialise)
+        if initialisation == "bert":
+            self.apply(initialise)
         self.quantizer = GumbelQuantizer(channels, latent_groups, latent_vars, latent_dim, latent_temp)
 
     def accept(self, encoders: Encoders) -> str | None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from data.errors import InputError, choices
 from modalities.encoder import Encoded, Encoder
-from modalities.initialisation import spreads
+from modalities.initialisation import POSITION_STD, spreads
 from modalities.transformer import initialise, trunk_of
 
 POSITIONS = ("rotary", "learned")
@@ -69,10 +69,13 @@ class TextEncoder(Encoder):
             causal=causal,
             rotary=positions == "rotary",
         )
-        cut = spreads((trunk or {}).get("initialisation", "gpt2"), width, depth).cut
+        recipe = (trunk or {}).get("initialisation", "gpt2")
+        cut = spreads(recipe, width, depth).cut
         for embedding in (self.token_embedding, self.position_embedding, self.type_embedding):
             if embedding is not None:
                 initialise(embedding, cut=cut)
+        if self.position_embedding is not None and recipe in POSITION_STD:
+            initialise(self.position_embedding, POSITION_STD[recipe], cut)
 
     def forward(self, inputs: dict[str, Any]) -> Encoded:
         """``{"tokens": (T,) int64, "layout": Layout}``, with ``"types": (T,)`` or without -> (T, D)."""

@@ -183,11 +183,11 @@ class Beginning(pl.Callback):
         """
         result, text, group = None, "", self.company.agreement.group
         if group is None:
-            return do()
+            return _told(do)
         try:
             if rank is None or rank == self.company.agreement.rank:
-                result = do()
-        except (InputError, checkpoint.Damaged) as error:
+                result = _told(do)
+        except InputError as error:
             text = str(error) or type(error).__name__
         texts: list[Any] = [None] * self.company.agreement.world_size
         dist.all_gather_object(texts, text, group=group)
@@ -195,3 +195,17 @@ class Beginning(pl.Callback):
         if wrong:
             raise InputError(wrong[0])
         return result
+
+
+def _told(do: Callable[[], T]) -> T:
+    """What ``do`` returns; a disk or a checkpoint that fails it is told as what keeps the run from going on.
+
+    Raises:
+        InputError: it failed.
+    """
+    try:
+        return do()
+    except (checkpoint.Damaged, OSError) as error:
+        raise InputError(f"the run cannot go on from here: {error}; see to that, and the same command continues") from (
+            error
+        )

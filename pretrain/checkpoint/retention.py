@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Collection, Mapping
@@ -13,6 +14,8 @@ from data.errors import InputError, choices
 from pretrain.checkpoint.disk import flush, remove
 from pretrain.checkpoint.folder import STATE, mark, point, published, step_of, unfinished
 from pretrain.checkpoint.manifest import Damaged, read_json, verify
+
+log = logging.getLogger("pretrain")
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,10 @@ def withdraw(root: Path, after_step: int) -> list[Path]:
 def sweep(root: Path) -> None:
     """Removes what a killed process left half-written or half-removed, and points to the newest checkpoint."""
     for path in unfinished(root):
-        remove(path)
+        try:
+            remove(path)
+        except OSError as error:  # a process of the former start may still be writing there, for some seconds
+            log.warning("'%s', which a killed process has left, is not removed: %s", path, error)
     found = published(root)
     if found:
         mark(root)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from modalities.text.encoder import TextEncoder
 from modalities.text.masked_lm import MaskedLM
 from pretrain import config
 from pretrain.model import build_model
@@ -11,9 +12,13 @@ from pretrain.optim.groups import trained
 # With all heads, as transformers counts them (CLIPModel, Wav2Vec2ForPreTraining and so on; the vocabularies their own).
 COUNTS = {
     "bert_base": 109_514_298,
+    "bert_large": 335_174_458,
     "modernbert_base": 149_655_232,
     "gpt2_small": 124_439_808,
+    "gpt2_medium": 354_823_168,
     "clip_vit_b_32": 151_277_313,
+    "clip_vit_b_16": 149_620_737,
+    "clip_vit_l_14": 427_616_513,
     "wav2vec2_base": 95_044_608,
     "wav2vec2_large": 317_390_592,
 }
@@ -53,3 +58,23 @@ def test_the_head_begins_by_its_recipe():
     cut_off_at_two = 0.88  # of the deviation is left
     assert modern.dense.weight.std().item() == pytest.approx(cut_off_at_two * 0.02 / 4, rel=0.1)
     assert modern.dense.weight.abs().max().item() <= 2 * 0.02 / 4
+
+
+@pytest.mark.parametrize("name", ["wav2vec2_base", "wav2vec2_large"])
+def test_projections_of_wav2vec_begin_as_torch_makes_them(name, tokenizer_path):
+    """As fairseq and transformers do: uniform within 1/sqrt(inputs), the biases too."""
+    small = [f"encoders.audio.{key}" for key in ("width=64", "depth=1", "heads=2")]
+    torch.manual_seed(0)
+    model = build_model(load(name, tokenizer_path, *small))
+    encoder, objective = model.encoders["audio"], model.objectives["wav2vec"]
+    for layer in (encoder.feature_projection, objective.project_hid, objective.project_q):
+        limit = layer.in_features**-0.5
+        assert layer.weight.abs().max().item() == pytest.approx(limit, rel=0.01)
+        assert layer.bias.abs().max().item() == pytest.approx(limit, rel=0.1)
+    assert encoder.trunk.blocks[0].mlp_in.weight.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+def test_positions_of_clips_texts_begin_half_as_wide():
+    text = TextEncoder(500, 64, 1, 4, positions="learned", max_tokens=77, trunk={"initialisation": "clip"})
+    assert text.token_embedding.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert text.position_embedding.weight.std().item() == pytest.approx(0.01, rel=0.05)
