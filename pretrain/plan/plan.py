@@ -8,6 +8,7 @@ from typing import Any
 
 from data.errors import InputError
 from data.loading.loader import share_of
+from pretrain.build import make
 from pretrain.checkpoint.retention import retention_of
 from pretrain.feed import open_streams
 from pretrain.plan.batches import Drawn, draw, rates, units
@@ -126,6 +127,8 @@ class Planner:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
         check_precision(config)
+        if config["data"].get("builder"):
+            make(config["data"]["builder"], "data.builder", tuple(config["trusted_roots"])).ensure()
         self.faults: list[str] = []
         self.remarks: list[str] = []
         model, _ = fake_model(config)

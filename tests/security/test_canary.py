@@ -25,7 +25,7 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize("ending", ["done", "wrong input", "failure"])
+@pytest.mark.parametrize("ending", ["done", "wrong input", pytest.param("failure", marks=pytest.mark.slow)])
 def test_nothing_of_them_is_kept(shards, tokenizer_path, tmp_path: Path, ending: str) -> None:
     shards("own", 20, max_bytes=10**6)
     [held] = sorted((tmp_path / "shards").glob("own-*.tar"))

@@ -22,15 +22,15 @@ CLIP = ["experiment=clip_tiny", "encoder@encoders.text=clip_text_b", "encoder@en
 WAV = ["experiment=wav2vec2_tiny"]
 OVERRIDES = {
     "bert": [
-        *MLM, "encoder@encoders.text=bert_base", *sizes("text", max_tokens=140), "+tasks.mlm.objective.norm_eps=1e-12",
+        *MLM, "encoder@encoders.text=bert_base", *sizes("text", max_tokens=140), "tasks.mlm.objective.norm_eps=1e-12",
     ],
     "modernbert": [
         *MLM, "encoder@encoders.text=modernbert_base", *sizes("text", depth=4), "encoders.text.trunk.window=8",
-        "+tasks.mlm.objective.head=modernbert",
+        "tasks.mlm.objective.head=modernbert",
     ],
     "gpt2": [
         "experiment=clm_tiny", "encoder@encoders.text=gpt2_small", "encoders.text.vocab_size=320",
-        *sizes("text", max_tokens=140), "+tasks.clm.objective.bias=false",
+        *sizes("text", max_tokens=140), "tasks.clm.objective.bias=false",
     ],
     "clip": [
         *CLIP, "encoders.text.vocab_size=320", *sizes("text"), *sizes("image", image_size=32, patch_size=8),

@@ -83,7 +83,7 @@ RELU = ["+encoders.text.trunk.activation=relu"]
     ("more", "arguments"),
     [
         (["encoders.text.token_types=0"], []),
-        (["+encoders.text.trunk.bias=false", "+tasks.mlm.objective.head=modernbert"], []),
+        (["+encoders.text.trunk.bias=false", "tasks.mlm.objective.head=modernbert"], []),
         (RELU, ["--encoder", "text"]),
     ],
     ids=["no token types", "no biases", "another activation"],

@@ -73,10 +73,9 @@ def height(seen):
     ("experiment", "overrides"),
     [
         ("mlm_tiny", []),
-        ("mlm_tiny", ["micro_batch_size=8", "trainer.checkpoint_blocks=all"]),
         ("clm_tiny", []),
         ("clip_tiny", []),
-        ("clip_tiny", ["micro_batch_size=16"]),
+        ("clip_tiny", ["micro_batch_size=16", "trainer.checkpoint_blocks=all"]),
         ("wav2vec2_tiny", []),
     ],
 )
@@ -100,18 +99,45 @@ def test_each_fault_is_named_at_once(capsys):
     assert "/nowhere" in faults[0]
 
 
+def test_small_micro_batches_lie_between_medium_and_largest_samples():
+    settings = composed("experiment=mlm_tiny", "micro_batch_size=8")
+    planner = Planner(settings)
+    medium, largest = (planner.plan(8, largest=one).memory for one in (False, True))
+    _, most, _, _ = measured(settings)
+    assert 0.85 * (medium.gradients + medium.activations) < most < 1.15 * (largest.gradients + largest.activations)
+    assert medium.activations < largest.activations
+
+
 def test_fits_finds_the_largest_micro_batch_and_says_what_it_tried(capsys):
-    given = ["plan", "experiment=mlm_tiny", "--tflops", "1", "--price", "2", "--json", "--fits"]
-    assert main([*given, "40MB"]) == 0
+    given = [
+        "plan",
+        "experiment=mlm_tiny",
+        "tasks.mlm.batch_size=2",
+        "--tflops",
+        "1",
+        "--price",
+        "2",
+        "--json",
+        "--fits",
+    ]
+    assert main([*given, "1TB"]) == 0
+    whole = json.loads(capsys.readouterr().out)["tried"]
+    assert [one["micro_batch_size"] for one in whole] == [2]
+    limit = whole[0]["most"] - 1
+    assert main([*given, str(limit)]) == 0
     found = json.loads(capsys.readouterr().out)
-    tried = found["tried"]
-    assert all(one["most"] > 40e6 for one in tried[:-1])
-    assert tried[-1]["most"] <= 40e6
-    assert found["micro_batch_size"] == tried[-1]["micro_batch_size"] < 32
+    assert [one["most"] <= limit for one in found["tried"]] == [False] * (len(found["tried"]) - 1) + [True]
     assert found["seconds"] == pytest.approx(found["max_steps"] * found["flops"] / 1e12)
     assert found["cost"] == pytest.approx(2 * found["seconds"] / 3600)
     assert main([*given, "1MB"]) == 2
-    assert json.loads(capsys.readouterr().out)["fits"] is False
+    found = json.loads(capsys.readouterr().out)
+    assert found["fits"] is False
+    assert [(one["micro_batch_size"], one["checkpoint_blocks"]) for one in found["tried"]] == [
+        (2, None),
+        (2, "all"),
+        (1, None),
+        (1, "all"),
+    ]
 
 
 def test_a_divided_model_takes_less_of_each_device():
