@@ -38,7 +38,7 @@ def said(tmp_path: Path) -> str:
     return (tmp_path / "stderr").read_text()
 
 
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_rank_is_named_and_the_run_goes_on_to_the_same_end(tmp_path: Path, which: int) -> None:
     assert codes_of(start_together(2, [*COMMAND, f"run_dir={tmp_path / 'straight'}"])) == [0, 0]
     pids = training(tmp_path / "run", COMMAND, 10)
@@ -75,8 +75,10 @@ def test_a_signal_to_one_rank_stops_both_at_one_step(tmp_path: Path, number: sig
     assert done == [str(newest_step(tmp_path / "run"))] * 2
 
 
-@pytest.mark.parametrize("which", [0, 1])
-@pytest.mark.parametrize("fault", [RunError("no memory left on the device"), ValueError("a bug")])
+@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "fault", [RunError("no memory left on the device"), pytest.param(ValueError("a bug"), marks=pytest.mark.slow)]
+)
 def test_a_rank_that_fails_ends_the_other_with_its_reason(
     tmp_path: Path, which: int, fault: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +100,7 @@ def test_a_rank_that_fails_ends_the_other_with_its_reason(
     assert {row["step"] for row in RunDirectory(str(tmp_path / "run"), -1).rows("metrics.jsonl")} == set(range(1, 10))
 
 
+@pytest.mark.slow
 def test_the_own_launcher_ends_its_ranks_together(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pretrain", *ENDLESS, f"run_dir={tmp_path / 'run'}", "trainer.devices=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -127,7 +130,7 @@ def test_the_own_launcher_ends_its_ranks_together(tmp_path: Path) -> None:
     assert not any(Path(f"/proc/{child}").exists() for child in children)
 
 
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_rank_that_never_comes_is_not_waited_for_for_ever(tmp_path: Path, which: int) -> None:
     short = ["trainer.timeout_s=3", "loader.deadline_s=2", "loader.warn_after_s=1"]
     nobody = {1 - which: lambda: os._exit(9)}

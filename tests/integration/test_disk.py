@@ -65,7 +65,7 @@ def trouble(run_dir: Path, errors: Path, begin: Callable[[], None], end: Callabl
     assert not [p for p in (run_dir / "checkpoints").iterdir() if p.name.startswith(".")]
 
 
-@pytest.mark.parametrize("how", ["full", "read-only"])
+@pytest.mark.parametrize("how", [pytest.param("full", marks=pytest.mark.slow), "read-only"])
 def test_a_disk_that_is_full_or_read_only_for_a_while(tmp_path: Path, how: str) -> None:
     twin = tmp_path / "twin"
     assert run([*LONG, f"run_dir={twin}"]) == 0
@@ -165,7 +165,7 @@ def test_one_of_two_processes_cannot_write_its_share(tmp_path: Path) -> None:
     assert outcome(run_dir) == outcome(twin)
 
 
-@pytest.mark.parametrize("how", ["full", "read-only"])
+@pytest.mark.parametrize("how", [pytest.param("full", marks=pytest.mark.slow), "read-only"])
 def test_going_on_with_a_disk_in_trouble_ends_in_one_line(tmp_path: Path, how: str) -> None:
     """And harms nothing: with room again the same command goes on, with what was there."""
 

@@ -23,6 +23,7 @@ SIZES = {
     "wav2vec2_base": ("wav2vec", AUDIO),
     "wav2vec2_large": ("wav2vec", AUDIO),
 }
+FAST = ("bert_base", "gpt2_small")
 
 
 def train(name: str, target: Path, *overrides: str) -> list[dict[str, float]]:
@@ -32,7 +33,7 @@ def train(name: str, target: Path, *overrides: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in (target / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in SIZES])
 def test_a_small_one_learns(tmp_path: Path, name: str) -> None:
     task, sizes = SIZES[name]
     more = [f"tasks.{task}.batch_size=8", "max_steps=10", "optimizer.lr=2e-3"]
