@@ -73,8 +73,8 @@ def height(seen):
     ("experiment", "overrides"),
     [
         ("mlm_tiny", []),
-        ("clm_tiny", []),
-        ("clip_tiny", []),
+        pytest.param("clm_tiny", [], marks=pytest.mark.slow),
+        pytest.param("clip_tiny", [], marks=pytest.mark.slow),
         ("clip_tiny", ["micro_batch_size=16", "trainer.checkpoint_blocks=all"]),
         ("wav2vec2_tiny", []),
     ],
