@@ -94,21 +94,14 @@ def run(arguments: Sequence[str]) -> int:
     return wait(start(arguments))
 
 
-def kill_after(arguments: Sequence[str], seconds: float) -> bool:
-    """Starts a run and kills it with SIGKILL after ``seconds``; False if it had ended before."""
-    pid = start(arguments)
-    time.sleep(seconds)
-    os.kill(pid, signal.SIGKILL)
-    return wait(pid) == -signal.SIGKILL
-
-
-def kill_at(arguments: Sequence[str], run_dir: Path, step: int) -> bool:
-    """Starts a run and kills it with SIGKILL when it has written the row of ``step``; False if it had ended before."""
+def kill_at(arguments: Sequence[str], run_dir: Path, step: int, later: float = 0.0) -> bool:
+    """Starts a run and kills it with SIGKILL ``later`` seconds after the row of ``step``; False if it had ended before."""
     pid = start(arguments)
     while not (run_dir / "metrics.jsonl").exists() or step not in steps(run_dir):
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             break
         time.sleep(0.01)
+    time.sleep(later)
     os.kill(pid, signal.SIGKILL)
     return wait(pid) == -signal.SIGKILL
 
