@@ -102,6 +102,13 @@ class PluginEncoder(Encoder):
         """How messages name the module."""
         return type(self.module).__name__ + (f".{self.method}()" if self.method else "")
 
+    @property
+    def layer_drop(self) -> float:
+        """Share of its layers that the module leaves out of a training step; 0 where it says nothing of it."""
+        parts = [holder for part in self.module.modules() for holder in (part, getattr(part, "config", None))]
+        found = [getattr(part, name, 0.0) for part in parts for name in ("layerdrop", "layer_drop")]
+        return max((float(share) for share in found if isinstance(share, int | float)), default=0.0)
+
     @contextmanager
     def probe(self) -> Iterator[bool]:
         """For a first call on made-up inputs, so that what does not fit is said before the first step.

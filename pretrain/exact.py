@@ -98,7 +98,8 @@ class ExactGradients(Gradients):
         found: dict[nn.Parameter, Tensor] = {}
         places = [subtrees(rank * self.micro_batches, self.micro_batches) for rank in range(self.world_size)]
         most = max(map(len, places))
-        for bucket in _buckets(p for p in self.model.parameters() if any(p in grads for _, grads in nodes)):
+        shared = self.anywhere([p for p in self.model.parameters() if any(p in grads for _, grads in nodes)])
+        for bucket in _buckets(iter(shared)):
             rows = [torch.cat([_flat(p, grads) for p in bucket]) for _, grads in nodes]
             rows += [torch.zeros_like(rows[0])] * (most - len(rows))
             tree: Tree[Tensor] = Tree(Tensor.add_)

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from data.errors import InputError
+from data.errors import InputError, RunError
 from data.loading.loader import StepBatch
 from data.stream import Stream
 from pretrain import checkpoint
@@ -62,7 +62,7 @@ class Beginning(pl.Callback):
         """Sets the module's ``start`` and state.
 
         Raises:
-            InputError: on every process, what one found wrong.
+            InputError, RunError: on every process, what one found wrong.
         """
         assert isinstance(pl_module, Pretraining)
         self.company.meet(self.config["trainer"]["timeout_s"])
@@ -89,7 +89,7 @@ class Beginning(pl.Callback):
         A collective. Returns the checkpoint, on every process that has read of it.
 
         Raises:
-            InputError: on every process, what one found wrong.
+            InputError, RunError: on every process, what one found wrong.
         """
         seen = self._agreed(lambda: self._look(look), rank=0)
         found = seen[0] if seen else None
@@ -179,21 +179,22 @@ class Beginning(pl.Callback):
         """Does something on all processes, or on ``rank`` alone; what is wrong on one is raised on all.
 
         Raises:
-            InputError: of the first process that had one.
+            InputError, RunError: of the first process that had one.
         """
-        result, text, group = None, "", self.company.agreement.group
+        result, group = None, self.company.agreement.group
+        wrong: InputError | RunError | None = None
         if group is None:
             return _told(do)
         try:
             if rank is None or rank == self.company.agreement.rank:
                 result = _told(do)
-        except InputError as error:
-            text = str(error) or type(error).__name__
-        texts: list[Any] = [None] * self.company.agreement.world_size
-        dist.all_gather_object(texts, text, group=group)
-        wrong = [one for one in texts if one]
-        if wrong:
-            raise InputError(wrong[0])
+        except (InputError, RunError) as error:
+            wrong = error
+        told: list[Any] = [None] * self.company.agreement.world_size
+        dist.all_gather_object(told, wrong and (isinstance(wrong, InputError), str(wrong)), group=group)
+        for one in told:
+            if one:
+                raise (InputError if one[0] else RunError)(one[1])
         return result
 
 
@@ -201,11 +202,13 @@ def _told(do: Callable[[], T]) -> T:
     """What ``do`` returns; a disk or a checkpoint that fails it is told as what keeps the run from going on.
 
     Raises:
-        InputError: it failed.
+        InputError: a checkpoint is damaged.
+        RunError: the disk or the network failed; the same command may well go on when it is tried again.
     """
+    advice = "see to that, and the same command continues"
     try:
         return do()
-    except (checkpoint.Damaged, OSError) as error:
-        raise InputError(f"the run cannot go on from here: {error}; see to that, and the same command continues") from (
-            error
-        )
+    except checkpoint.Damaged as error:
+        raise InputError(f"the run cannot go on from here: {error}; {advice}") from error
+    except OSError as error:
+        raise RunError(f"the run cannot go on from here: {error}; {advice}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pretrain.checkpoint.manifest import Damaged, manifest, verify
 from pretrain.checkpoint.pieces import Piece
 from pretrain.checkpoint.plan import Share, layout_of, merged, share_of
 from pretrain.checkpoint.tensorfile import encode
+
+log = logging.getLogger("pretrain")
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,10 @@ def commit(root: Path, folder: Path, step: int, state: bytes, written: Iterable[
     else:
         os.rename(folder, final)
         flush(root)
-    point(root, final.name)
+    try:
+        point(root, final.name)
+    except OSError as error:  # the checkpoint stands; readers do without the hint
+        log.warning("%s is saved, but the hint 'last' beside it could not be: %s", final.name, error)
     return final
 
 

@@ -10,8 +10,10 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from data.errors import InputError
 from modalities.audio.frontend import ConvFrontend
 from modalities.pairs import Pairs
+from modalities.plugin import PluginEncoder
 from pretrain.sharding.local import divided
 
 # The numbered layers of an encoder: our trunk's blocks, and the names that timm and transformers use.
@@ -29,7 +31,16 @@ def shard(model: nn.Module, optimizer: torch.optim.Optimizer, mesh: DeviceMesh) 
         model: called by ``model.run(...)`` for each forward pass.
         optimizer: has made no step.
         mesh: of one dimension, or (copies, parts) for HSDP.
+
+    Raises:
+        InputError: a plug-in encoder leaves out layers at random: processes would wait for each other's for ever.
     """
+    for plugin in model.modules():
+        if isinstance(plugin, PluginEncoder) and plugin.layer_drop:
+            raise InputError(
+                f"{plugin.title} leaves out layers by itself (layer drop {plugin.layer_drop:g}), each process others, "
+                "which fsdp and hsdp cannot gather; set it to 0, or trainer.strategy=ddp"
+            )
     before = dict(model.named_parameters())
     for module in reversed(gathered_apart(model)):  # the inner ones of nested stacks first
         fully_shard(module, mesh=mesh)

@@ -95,7 +95,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def kill_at(arguments: Sequence[str], run_dir: Path, step: int, later: float = 0.0) -> bool:
-    """Starts a run and kills it with SIGKILL ``later`` seconds after the row of ``step``; False if it had ended before."""
+    """Starts a run and kills it ``later`` seconds after it has written the row of ``step``; False if it had ended."""
     pid = start(arguments)
     while not (run_dir / "metrics.jsonl").exists() or step not in steps(run_dir):
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
