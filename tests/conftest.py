@@ -1,4 +1,5 @@
 import io
+import logging
 import os
 
 # A cache of another project or run must not answer for the code under test; subprocesses of tests inherit this.
@@ -43,6 +44,16 @@ def wav(number, samples=6000):
 
 
 MEMBERS = {"txt": lambda n: sentence(n).encode(), "png": png, "wav": wav}
+
+
+@pytest.fixture(autouse=True)
+def _nobodys_log():
+    """A run that an earlier test made in this process has sent the messages to its own ``log.txt``."""
+    log = logging.getLogger("pretrain")
+    log.propagate = True
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
 
 
 @pytest.fixture

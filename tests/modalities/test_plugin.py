@@ -1,4 +1,3 @@
-import logging
 from types import SimpleNamespace
 
 import pytest
@@ -85,8 +84,7 @@ def test_wrong_arguments(arguments, message):
         PluginEncoder(width=2, **arguments)
 
 
-def test_a_module_in_evaluation_mode_is_trained(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("pretrain"), "propagate", True)
+def test_a_module_in_evaluation_mode_is_trained(caplog):
     module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).eval()
     encoder = PluginEncoder(module, 2)
     assert module.training

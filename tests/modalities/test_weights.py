@@ -33,8 +33,7 @@ def test_from_a_file_and_from_a_folder(saved):
         assert equal(module, source)
 
 
-def test_in_several_files_with_a_prefix_and_a_head(saved, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("pretrain"), "propagate", True)
+def test_in_several_files_with_a_prefix_and_a_head(saved, caplog):
     source, folder = saved
     (folder / "model.safetensors").unlink()
     state = {f"bert.{name}": value for name, value in source.state_dict().items()}

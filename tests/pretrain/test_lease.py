@@ -115,7 +115,6 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(fcntl, "lockf", none)
     monkeypatch.setattr(fcntl, "flock", none)
-    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
     with caplog.at_level("WARNING", "pretrain"):
         lease = Lease(tmp_path, "run")
     lease.hold()

@@ -61,11 +61,8 @@ def loader(shards, tmp_path):
 
 @pytest.fixture
 def warnings(caplog):
-    logger = logging.getLogger("pretrain")
-    before, logger.propagate = logger.propagate, True
     caplog.set_level(logging.WARNING, "pretrain")
-    yield lambda: [record.getMessage() for record in caplog.records]
-    logger.propagate = before
+    return lambda: [record.getMessage() for record in caplog.records]
 
 
 def children():

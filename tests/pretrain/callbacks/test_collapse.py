@@ -48,8 +48,7 @@ def follow(directory, reference, values, begin=1, window=4):
 VALUES = [24.0] * 19 + [2.0] * 20 + [30.0] * 20
 
 
-def test_it_warns_once_when_the_mean_leaves_and_once_when_it_is_back(tmp_path, reference, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("pretrain"), "propagate", True)
+def test_it_warns_once_when_the_mean_leaves_and_once_when_it_is_back(tmp_path, reference, caplog):
     with caplog.at_level(logging.INFO, "pretrain"):
         events = follow(RunDirectory(str(tmp_path / "run")), reference, VALUES)
     assert [(e["step"], e["event"]) for e in events] == [(21, "left_band"), (42, "back_in_band")]

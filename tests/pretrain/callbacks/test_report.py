@@ -1,4 +1,3 @@
-import logging
 import os
 import time
 from types import SimpleNamespace
@@ -72,8 +71,7 @@ def test_no_other_process_writes_and_none_where_it_is_off(run, trainer, enabled)
     assert not (run.path / "report.html").exists()
 
 
-def test_what_cannot_be_written_is_one_warning(run, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("pretrain"), "propagate", True)
+def test_what_cannot_be_written_is_one_warning(run, caplog):
     (run.path / "config.yaml").unlink()
     callback = Report(run, every_s=0.01)
     callback.on_train_start(RANK_0, None)
@@ -85,8 +83,7 @@ def test_what_cannot_be_written_is_one_warning(run, caplog, monkeypatch):
     assert "report.html cannot be written: exit code 2" in caplog.text
 
 
-def test_rows_that_are_none_do_not_end_a_run_that_is_done(run, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("pretrain"), "propagate", True)
+def test_rows_that_are_none_do_not_end_a_run_that_is_done(run, caplog):
     (run.path / "speed.jsonl").write_text('{"step": 1, "seconds": 1.0}\n')
     callback = Report(run)
     callback.on_train_start(RANK_0, None)
@@ -95,8 +92,7 @@ def test_rows_that_are_none_do_not_end_a_run_that_is_done(run, caplog, monkeypat
     assert not list(run.path.glob(".report*"))
 
 
-def test_ctrl_c_is_not_for_the_writer_and_one_that_was_ended_is_no_failure(run, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("pretrain"), "propagate", True)
+def test_ctrl_c_is_not_for_the_writer_and_one_that_was_ended_is_no_failure(run, caplog):
     callback = Report(run, every_s=0.01)
     callback.on_train_start(RANK_0, None)
     time.sleep(0.02)

@@ -23,8 +23,7 @@ FILE = "model.safetensors"
 
 
 @pytest.fixture
-def said(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("pretrain"), "propagate", True)
+def said(caplog):
     caplog.set_level(logging.INFO, logger="pretrain")
     return caplog
 
