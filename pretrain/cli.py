@@ -14,7 +14,7 @@ from typing import Any
 
 from data.errors import InputError, RunError
 from pretrain import host
-from pretrain.redaction import install, redact
+from pretrain.redaction import install, redact, redacted
 from pretrain.signals import EXIT_INTERRUPTED, EXIT_STOPPED, SIGNALS, Stopped, exit_code
 
 EXIT_ERROR, EXIT_INPUT = 1, 2
@@ -121,7 +121,7 @@ def _train(arguments: list[str]) -> int:
             raise InputError(f"--cfg '{show}' is unknown; choices: job")
         from omegaconf import OmegaConf
 
-        print(OmegaConf.to_yaml(OmegaConf.create(config.load(overrides, config_dir))), end="")
+        print(OmegaConf.to_yaml(OmegaConf.create(redacted(config.load(overrides, config_dir)))), end="")
         return 0
     if sweep:
         from pretrain.multirun import multirun

@@ -207,3 +207,12 @@ def test_composed_config_is_printed(capsys):
     said = capsys.readouterr().out
     assert "seed: 7" in said
     assert "${" not in said
+
+
+def test_a_printed_config_holds_no_credentials(capsys):
+    canary = "https://me:correct-horse@host/a.tar?X-Amz-Signature=battery-staple"
+    assert main(["--cfg", "job", "experiment=mlm_tiny", f"init_from='{canary}'"]) == 0
+    said = capsys.readouterr().out
+    assert "host/a.tar" in said
+    assert "correct-horse" not in said
+    assert "battery-staple" not in said
