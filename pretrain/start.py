@@ -32,6 +32,7 @@ class Start:
         segments: task -> what its stream was and is made of; see :class:`data.order.history.Segment`.
         decisions: to leave samples out, those that hold for this run; see :mod:`pretrain.soundness.decisions`.
         sickness: what a spike is judged by, as :meth:`pretrain.soundness.guard.Guard.state` gave it.
+        before: where this process came from when it jumped here, which is how steps before the jump are still counted.
     """
 
     step: int
@@ -39,9 +40,12 @@ class Start:
     segments: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     sickness: dict[str, Any] | None = None
+    before: Start | None = None
 
     def position(self, task: str, step: int, batch_size: int) -> int:
         """Samples of ``task`` consumed after ``step``, with a global batch of ``batch_size`` since this start."""
+        if step < self.step and self.before is not None:
+            return self.before.position(task, step, batch_size)
         return self.positions[task] + (step - self.step) * batch_size
 
 

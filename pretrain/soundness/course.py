@@ -67,7 +67,7 @@ class Course:
         positions = {
             task: start.position(task, step, size) + counts.get(task, 0) for task, size in self.batch_sizes.items()
         }
-        self.module.start = replace(start, step=step, positions=positions)
+        self.module.start = replace(start, step=step, positions=positions, before=start)
         if self.directory.rank == 0:
             facts = {"step": step, "positions": positions, "batch_sizes": dict(self.batch_sizes)}
             self.directory.append(STARTS, facts | {"segments": start.segments, "jumps": counts})
