@@ -56,6 +56,7 @@ class Beginning(pl.Callback):
         company: Company,
     ) -> None:
         self.config, self.overrides, self.directory, self.facts = config, overrides, directory, facts
+        self._under_way = False
         self.streams, self.company = streams, company
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -73,6 +74,7 @@ class Beginning(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: StepBatch, batch_idx: int
     ) -> None:
         """Says what this rank is at, should the others miss it."""
+        self._under_way = True
         self.company.lifeline.doing = f"computed step {batch.step + 1}"
 
     def on_train_batch_end(
@@ -184,10 +186,10 @@ class Beginning(pl.Callback):
         result, group = None, self.company.agreement.group
         wrong: InputError | RunError | None = None
         if group is None:
-            return _told(do)
+            return self._told(do)
         try:
             if rank is None or rank == self.company.agreement.rank:
-                result = _told(do)
+                result = self._told(do)
         except (InputError, RunError) as error:
             wrong = error
         told: list[Any] = [None] * self.company.agreement.world_size
@@ -197,18 +199,17 @@ class Beginning(pl.Callback):
                 raise (InputError if one[0] else RunError)(one[1])
         return result
 
+    def _told(self, do: Callable[[], T]) -> T:
+        """What ``do`` returns; a disk or a checkpoint that fails it is told as what keeps the run from going on.
 
-def _told(do: Callable[[], T]) -> T:
-    """What ``do`` returns; a disk or a checkpoint that fails it is told as what keeps the run from going on.
-
-    Raises:
-        InputError: a checkpoint is damaged.
-        RunError: the disk or the network failed; the same command may well go on when it is tried again.
-    """
-    advice = "see to that, and the same command continues"
-    try:
-        return do()
-    except checkpoint.Damaged as error:
-        raise InputError(f"the run cannot go on from here: {error}; {advice}") from error
-    except OSError as error:
-        raise RunError(f"the run cannot go on from here: {error}; {advice}") from error
+        Raises:
+            InputError: it failed, and the run has not begun.
+            RunError: it failed, and the run has.
+        """
+        try:
+            return do()
+        except (checkpoint.Damaged, OSError) as error:
+            kind = RunError if self._under_way else InputError
+            raise kind(
+                f"the run cannot go on from here: {error}; see to that, and the same command continues"
+            ) from error

@@ -72,10 +72,10 @@ def _decode_for(seconds: float, make: Callable[[], Callable[[int], Any]], out: A
     one = make()
     one(0)
     begun, cpu, done = time.perf_counter(), time.process_time(), 0
-    while time.perf_counter() - begun < seconds:
+    while not done or time.perf_counter() - begun < seconds:
         one(done)
         done += 1
-    out.put((done / (time.perf_counter() - begun), (time.process_time() - cpu) / done * 1e6))
+    out.send((done / (time.perf_counter() - begun), (time.process_time() - cpu) / done * 1e6))
 
 
 def decoding(kind: Kind, data: Path, form: str, processes: int, seconds: float) -> dict[str, float]:
@@ -98,12 +98,15 @@ def decoding(kind: Kind, data: Path, form: str, processes: int, seconds: float) 
         return lambda n: decode(samples[order[n % len(order)]].members[member])
 
     context = multiprocessing.get_context("fork")
-    out = context.SimpleQueue()
-    running = [context.Process(target=_decode_for, args=(seconds, make, out)) for _ in range(processes)]
-    for process in running:
+    running = []
+    for _ in range(processes):
+        come, out = context.Pipe(duplex=False)
+        process = context.Process(target=_decode_for, args=(seconds, make, out))
         process.start()
-    rows = [out.get() for _ in running]
-    for process in running:
+        out.close()  # so that the end of a process that fails is the end of its pipe
+        running.append((process, come))
+    rows = [come.recv() for _, come in running]
+    for process, _ in running:
         process.join()
     return {"samples_per_s": sum(row[0] for row in rows), "cpu_us_per_sample": sum(row[1] for row in rows) / processes}
 
