@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from data.survey.spread import Spread
 from data.survey.stats import Stats
+from data.words import byte_size, duration
 
 _SHOWN = 20
 NOT_STATED = "not stated"
@@ -98,7 +99,7 @@ def _overview(card: Card) -> str:
             f"{source.shards:,}",
             f"{source.samples:,}",
             _share(source.samples, samples),
-            _size(source.bytes),
+            byte_size(source.bytes),
             _share(source.bytes, size),
             source.licence or NOT_STATED,
         )
@@ -106,7 +107,7 @@ def _overview(card: Card) -> str:
     ]
     if len(rows) > 1:
         shards = sum(source.shards for source in card.sources)
-        rows.append(("all", f"{shards:,}", f"{samples:,}", "", _size(size), "", ""))
+        rows.append(("all", f"{shards:,}", f"{samples:,}", "", byte_size(size), "", ""))
     head = ("source", "shards>", "samples>", "share>", "size>", "share of size>", "licence")
     return "## Sources\n\n" + _table(head, rows)
 
@@ -165,13 +166,13 @@ def _members(stats: Stats) -> Iterable[tuple[str, ...]]:
         elif extension in stats.sounds:
             sound = stats.sounds[extension]
             rates = ", ".join(f"{rate:,} Hz" for rate, _ in sound.rates.most_common(3))
-            what = f"{_duration(sound.seconds.total)}; {_between(sound.seconds)} s each; {rates}"
+            what = f"{duration(sound.seconds.total)}; {_between(sound.seconds)} s each; {rates}"
         elif extension in stats.texts:
             text = stats.texts[extension]
             what = f"{text.characters.total:,} characters; {_between(text.characters)} each"
             if text.tokens.count:
                 what += f"; {text.tokens.total:,} tokens; {_between(text.tokens)} each"
-        yield extension, f"{sizes.count:,}", _size(sizes.total), what
+        yield extension, f"{sizes.count:,}", byte_size(sizes.total), what
 
 
 def _between(spread: Spread) -> str:
@@ -185,20 +186,6 @@ def _three(spread: Spread) -> tuple[float, float, float]:
 
 def _share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else ""
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-
-
-def _size(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.3g} {unit}"
-        size /= 1000
-    raise AssertionError
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

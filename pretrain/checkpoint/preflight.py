@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from data.errors import InputError
+from data.words import byte_size
 from pretrain.checkpoint.disk import flush, make, remove, write
 from pretrain.checkpoint.folder import published
 from pretrain.checkpoint.retention import Retention
@@ -33,9 +34,9 @@ def preflight(root: Path, retention: Retention, size: int) -> None:
     needed, free = max(1, wanted - there) * size, found.f_bavail * found.f_frsize
     if needed > free:
         raise InputError(
-            f"'{root}' has {_amount(free)} free, but {_amount(needed)} are needed: checkpoints of {_amount(size)}, of "
-            f"which {wanted - 1} are kept and one more is written before one goes; make room, give another run_dir, "
-            "or keep fewer (checkpoint.keep_last, checkpoint.keep_best.count)"
+            f"'{root}' has {byte_size(free)} free, but {byte_size(needed)} are needed: checkpoints of "
+            f"{byte_size(size)}, of which {wanted - 1} are kept and one more is written before one goes; make room, "
+            "give another run_dir, or keep fewer (checkpoint.keep_last, checkpoint.keep_best.count)"
         )
 
 
@@ -49,11 +50,3 @@ def _try(root: Path) -> None:
     os.rename(probe, moved)
     flush(root)
     remove(moved)
-
-
-def _amount(size: int) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000  # type: ignore[assignment]
-    return f"{size:.3g} TB"

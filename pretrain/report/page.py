@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from data.words import duration
 from pretrain.report.axis import words
 from pretrain.report.chart import Chart
 from pretrain.report.facts import Facts, read_facts
@@ -188,11 +189,3 @@ def _text(lines: Sequence[str]) -> str:
 def breakable(name: str) -> str:
     """A metric's name, which on a phone breaks between its words."""
     return re.sub(r"[/_]", r"\g<0><wbr>", escape(name))
-
-
-def duration(seconds: float) -> str:
-    """``50 s``, ``12 min``, ``3.4 h``, ``2.1 days``."""
-    for least, size, unit in ((172_800, 86_400, "days"), (7200, 3600, "h"), (180, 60, "min")):
-        if seconds >= least:
-            return f"{seconds / size:.1f} {unit}" if unit != "min" else f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

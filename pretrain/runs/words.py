@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import time
 
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-
-
-def duration(seconds: float | None) -> str:
-    """``2.5 h``; "" for None."""
-    if seconds is None:
-        return ""
-    size, unit = next((pair for pair in _UNITS if seconds >= pair[0]), (1, "s"))
-    value = seconds / size
-    return f"{value:.1f} {unit}" if value < 10 and size > 1 else f"{value:.0f} {unit}"
+from data.words import duration
 
 
 def ago(moment: float) -> str:

@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from data.errors import InputError
-from pretrain.runs.words import duration
+from data.words import duration
 from pretrain.verbs.tables import console, table_of
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from data.survey.spread import Spread
 from data.survey.stats import Stats
+from data.words import duration
 from pretrain.verbs.tables import console, counts, table_of
 
 _SHOWN = 20
@@ -123,10 +124,3 @@ def size(value: float) -> str:
 def seconds(value: float) -> str:
     """Three digits."""
     return f"{value:.3g} s"
-
-
-def duration(value: float) -> str:
-    """Seconds, minutes or hours, whichever is readable."""
-    if value < 120:
-        return seconds(value)
-    return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:,.1f} h"

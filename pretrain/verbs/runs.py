@@ -10,12 +10,13 @@ from typing import Any
 from rich.markup import escape
 
 from data.errors import InputError
+from data.words import duration
 from pretrain.runs.comparison import compare
 from pretrain.runs.following import Following
 from pretrain.runs.search import find, the_run
 from pretrain.runs.stopping import stop
 from pretrain.runs.summary import FAILED, INTERRUPTED, RUNNING, STATES, Summary, summarise
-from pretrain.runs.words import ago, duration, number, share
+from pretrain.runs.words import ago, number, share
 from pretrain.verbs.runs_show import show
 from pretrain.verbs.tables import console, table_of
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from rich.markup import escape
 
+from data.words import duration
 from pretrain.closing import table
 from pretrain.run import EVENTS, QUARANTINE, RunDirectory
 from pretrain.runs.files import Row, some_rows
 from pretrain.runs.following import described
 from pretrain.runs.summary import starts, summarise, when
-from pretrain.runs.words import ago, duration, number, share
+from pretrain.runs.words import ago, number, share
 from pretrain.verbs.tables import console
 
 _STARTS = 10

@@ -7,7 +7,7 @@ from data.errors import InputError
 from pretrain.cli import main
 from pretrain.report.facts import read_facts, without_secrets
 from pretrain.report.happened import happened
-from pretrain.report.page import duration, page, write_report
+from pretrain.report.page import page, write_report
 from tests.pretrain.report.rundir import lines, make, start
 
 
@@ -110,8 +110,3 @@ def test_a_config_that_is_none(tmp_path):
     (run / "config.yaml").write_text("[")
     with pytest.raises(InputError, match="is not the config of a run any more"):
         read_facts(run)
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(50, "50 s"), (600, "10 min"), (9000, "2.5 h"), (200_000, "2.3 days")])
-def test_durations(seconds, text):
-    assert duration(seconds) == text
