@@ -27,15 +27,35 @@ def requeue(environment: Mapping[str, str] = os.environ) -> bool:
     job = job_of(environment)
     if job is None:
         return False
-    try:
-        done = subprocess.run(
-            ["scontrol", "requeue", job], capture_output=True, text=True, timeout=_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        log.warning("job %s is not put back into the queue: scontrol %s", job, error)
-        return False
-    if done.returncode:
-        log.warning("job %s is not put back into the queue: %s", job, done.stderr.strip())
+    _, trouble = _scontrol("requeue", job)
+    if trouble is not None:
+        log.warning("job %s is not put back into the queue: %s", job, trouble)
         return False
     log.info("job %s is put back into the queue", job)
     return True
+
+
+def preempted(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether Slurm has given this process's job a last moment, to take its place for another.
+
+    It says so by the same SIGTERM as ``scancel``. Whoever then ends by itself has failed, to Slurm; whoever is still
+    there when the moment is over is put back into the queue. So a job that ends in time must ask for that itself.
+    """
+    job = job_of(environment)
+    if job is None:
+        return False
+    told, trouble = _scontrol("show", "job", "--oneliner", job)
+    if trouble is not None:
+        log.warning("whether job %s was preempted is not known: %s", job, trouble)
+        return False
+    facts = dict(part.split("=", 1) for part in told.split() if "=" in part)
+    return facts.get("JobState") == "RUNNING" and facts.get("PreemptTime", "None")[:1].isdigit()
+
+
+def _scontrol(*arguments: str) -> tuple[str, str | None]:
+    """What it prints, and what went wrong."""
+    try:
+        done = subprocess.run(["scontrol", *arguments], capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", f"scontrol {error}"
+    return done.stdout, done.stderr.strip() if done.returncode else None

@@ -11,7 +11,7 @@ from data.loading.loader import StepBatch
 from pretrain.callbacks.checkpointing import Checkpointing
 from pretrain.company import Company
 from pretrain.module import Pretraining
-from pretrain.requeue import requeue
+from pretrain.requeue import preempted, requeue
 from pretrain.signals import SIGNALS, Interrupted, Stopped
 
 
@@ -53,8 +53,8 @@ class StopOnSignal(pl.Callback):
             self._go_on(pl_module)
             return
         self.checkpointing.save(trainer, pl_module, wait=True)
-        if trainer.is_global_zero and self.company.requeue and self.company.agreement.value("requeue"):
-            requeue()
+        if trainer.is_global_zero:
+            self._ask_for_more(number, bool(self.company.agreement.value("requeue")))
         raise Stopped(f"stopped by {signal.Signals(number).name} after step {pl_module.steps_done}", number)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -71,9 +71,13 @@ class StopOnSignal(pl.Callback):
         if pl_module.steps_done > pl_module.start.step:
             self.checkpointing.save(trainer, pl_module, wait=True)
             where = f"after step {pl_module.steps_done}"
-        if self.company.requeue and SIGNALS.requeueing:
-            requeue()
+        self._ask_for_more(SIGNALS.received, bool(SIGNALS.requeueing))
         raise Stopped(f"{SIGNALS.described()} {where}", SIGNALS.received) from None
+
+    def _ask_for_more(self, number: int, warned: bool) -> None:
+        """Lets the job be started again, if it was not cancelled."""
+        if self.company.requeue and (warned or (number == signal.SIGTERM and preempted())):
+            requeue()
 
     def _go_on(self, module: Pretraining) -> None:
         self.company.attempts.note(module.steps_done + 1)

@@ -12,15 +12,20 @@ import pytest
 from tests.integration.ranks import start_together
 from tests.integration.runs import SMALL, steps, wait
 
+SHOW = "show job --oneliner 12"
+RUNNING, CANCELLED = "JobState=RUNNING PreemptTime=None", "JobState=COMPLETING PreemptTime=None"
+PREEMPTED = "JobState=RUNNING PreemptTime=2026-11-21T19:14:09"
+
 
 @pytest.mark.parametrize(
-    ("number", "ranks", "more", "asked"),
+    ("number", "ranks", "said", "more", "asked"),
     [
-        (signal.SIGUSR1, 1, (), ["requeue 12"]),  # what `sbatch --signal` sends ahead of the time limit
-        (signal.SIGUSR1, 2, (), ["requeue 12"]),
-        (signal.SIGTERM, 1, (), []),  # scancel
-        (signal.SIGTERM, 2, (), []),
-        (signal.SIGUSR1, 1, ("interruption.requeue=false",), []),
+        (signal.SIGUSR1, 1, RUNNING, (), ["requeue 12"]),  # what `sbatch --signal` sends ahead of the time limit
+        (signal.SIGUSR1, 2, RUNNING, (), ["requeue 12"]),
+        (signal.SIGTERM, 1, CANCELLED, (), [SHOW]),
+        (signal.SIGTERM, 2, CANCELLED, (), [SHOW]),
+        (signal.SIGTERM, 2, PREEMPTED, (), [SHOW, "requeue 12"]),
+        (signal.SIGUSR1, 1, RUNNING, ("interruption.requeue=false",), []),
     ],
 )
 def test_the_scheduler_is_asked_once(
@@ -28,11 +33,12 @@ def test_the_scheduler_is_asked_once(
     monkeypatch: pytest.MonkeyPatch,
     number: signal.Signals,
     ranks: int,
+    said: str,
     more: tuple[str, ...],
     asked: list[str],
 ) -> None:
     program, run_dir = tmp_path / "scontrol", tmp_path / "run"
-    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho "{said}"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "12")

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pretrain.requeue import job_of, requeue
+from pretrain.requeue import job_of, preempted, requeue
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,23 @@ def test_no_scontrol(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert requeue({"SLURM_JOB_ID": "12"}) is False
     assert requeue({}) is False
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("JobState=RUNNING Reason=None PreemptEligibleTime=2026-11-21T19:14:05 PreemptTime=2026-11-21T19:14:09", True),
+        ("JobState=RUNNING Reason=None PreemptEligibleTime=2026-11-21T19:14:05 PreemptTime=None", False),
+        ("JobState=COMPLETING Reason=None PreemptTime=2026-11-21T19:14:09", False),  # Slurm has put it back itself
+        ("JobState=CANCELLED Reason=None PreemptTime=None", False),
+        ("", False),
+    ],
+)
+def test_what_slurm_says_of_a_job_that_it_ends(tmp_path, monkeypatch, said, found):
+    """As printed by Slurm 22.05 in the grace time of a preemption, before it and after it."""
+    program = tmp_path / "scontrol"
+    program.write_text(f'#!/bin/sh\n[ "$*" = "show job --oneliner 12" ] && echo "{said}"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert preempted({"SLURM_JOB_ID": "12"}) is found
+    assert preempted({}) is False
