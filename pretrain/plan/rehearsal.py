@@ -78,6 +78,9 @@ def fake_model(config: Mapping[str, Any]) -> tuple[Model, FakeTensorMode]:
     Raises:
         InputError: see :func:`pretrain.model.build_model`.
     """
+    # Autograd starts a thread for each device that is there at its first use. Fake tensors pretend to one more, and a
+    # process that has such a thread can fork none that trains.
+    torch.ones((), requires_grad=True).backward()
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with fake:
         model = build_model(config)

@@ -89,9 +89,9 @@ def wait(pid: int, seconds: float = 120) -> int:
     raise AssertionError(f"still running after {seconds} s")
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Runs ``pretrain ARGUMENTS`` to its end."""
-    return wait(start(arguments))
+def run(arguments: Sequence[str], seconds: float = 120) -> int:
+    """Runs ``pretrain ARGUMENTS`` to its end, within ``seconds``."""
+    return wait(start(arguments), seconds)
 
 
 def kill_at(arguments: Sequence[str], run_dir: Path, step: int, later: float = 0.0) -> bool:

@@ -29,7 +29,7 @@ FAST = ("bert_base", "gpt2_small")
 def train(name: str, target: Path, *overrides: str) -> list[dict[str, float]]:
     task, _ = SIZES[name]
     shorter = ["tasks.wav2vec.prepare.min_seconds=0.25"] if task == "wav2vec" else []  # the demo's sounds are
-    assert run([f"experiment={name}", *QUICK, *shorter, *overrides, f"run_dir={target}"]) == 0
+    assert run([f"experiment={name}", *QUICK, *shorter, *overrides, f"run_dir={target}"], 600) == 0
     return [json.loads(line) for line in (target / "metrics.jsonl").read_text().splitlines()]
 
 

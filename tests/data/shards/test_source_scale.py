@@ -73,5 +73,5 @@ def test_a_million_shards(tmp_path):
         check=True,
     )
     seconds, megabytes = map(float, done.stdout.split())
-    assert seconds < 20
+    assert seconds < 60
     assert megabytes < 250
