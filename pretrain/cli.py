@@ -132,6 +132,8 @@ def _train(arguments: list[str]) -> int:
 
         return multirun(overrides, config_dir, file)
     composed = config.load(overrides, config_dir, file)
+    if composed["sweeper"]["kind"] != "grid":
+        raise InputError(f"sweeper={composed['sweeper']['kind']} is for sweeps; choices: pretrain -m ..., sweeper=grid")
     SIGNALS.check()
     if _is_finished(composed):
         return 0

@@ -21,8 +21,9 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from data.errors import InputError, choices
 from pretrain import grammar, resolvers, whole
-from pretrain.launchers.options import kind_of
+from pretrain.launchers import options as launchers
 from pretrain.schema import RunConfig
+from pretrain.sweeps import options as sweepers
 from pretrain.targets import check_trust
 
 # Parts of a config that are built from ``_target_`` nodes; their keys are checked against what is built.
@@ -97,8 +98,8 @@ def load(overrides: Sequence[str], config_dir: str | None = None, file: str | No
     """
     composed = compose_raw(overrides, config_dir) if file is None else whole.read(file, overrides)
     resolved = _typed(composed, RunConfig, "")
-    launcher = kind_of(resolved["launcher"])
-    resolved["launcher"] = _typed(OmegaConf.create(resolved["launcher"]), launcher, "launcher.")
+    for key, kind_of in (("launcher", launchers.kind_of), ("sweeper", sweepers.kind_of)):
+        resolved[key] = _typed(OmegaConf.create(resolved[key]), kind_of(resolved[key]), f"{key}.")
     check_trust(resolved, overrides)
     return resolved
 

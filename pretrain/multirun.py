@@ -1,4 +1,4 @@
-"""``pretrain -m``: a sweep of one run for each combination of the swept values, each in a directory of its own."""
+"""``pretrain -m``: a sweep, a run for each combination of values or for each choice of an optimizer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +22,18 @@ from pretrain.launchers.frozen import freeze
 from pretrain.launchers.options import LOCAL, SLURM
 from pretrain.launchers.starting import check
 from pretrain.lease import Lease
-from pretrain.sweeps import record
-from pretrain.sweeps.record import Sweep
-from pretrain.sweeps.standing import Standing, standings
+from pretrain.sweeps import record, search
+from pretrain.sweeps.options import GRID, OPTUNA
+from pretrain.sweeps.record import Sweep, Trial
+from pretrain.sweeps.standing import PRUNED, Standing, standings
 from pretrain.sweeps.starting import start
 from pretrain.targets import COMMAND_LINE
 
 _LONGEST = 200
 
 
-def combinations(overrides: Sequence[str]) -> list[list[str]]:
-    """The override lists of a sweep, in Hydra's sweep grammar (``a=1,2``, ``a=choice(1,2)``, ``a=range(1,4)``).
-
-    Raises:
-        InputError: an override is malformed.
-    """
-    axes = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [str(o.input_line)]
-        for o in parse(overrides)
-    ]
-    return [list(combination) for combination in itertools.product(*axes)]
-
-
 def multirun(overrides: Sequence[str], config_dir: str | None = None, file: str | None = None) -> int:
-    """Starts every combination that is not under way; the same command continues a sweep, or lets it grow.
+    """Starts every trial that is not under way; the same command continues a sweep, or lets it grow.
 
     Returns:
         The worst exit code of the runs; 0 where Slurm has taken them.
@@ -57,6 +44,8 @@ def multirun(overrides: Sequence[str], config_dir: str | None = None, file: str 
     """
     if launch.launched():
         raise InputError("-m was given to a process that a launcher has started; give it to one process")
+    if any(key_of(one) == "sweeper" and not one.endswith(f"={GRID}") for one in overrides):
+        return _search(overrides, config_dir, file)
     chosen: dict[str, list[str]] = {}
     configs: dict[str, dict[str, Any]] = {}
     for each in combinations(overrides):
@@ -66,22 +55,73 @@ def multirun(overrides: Sequence[str], config_dir: str | None = None, file: str 
     first = next(iter(configs.values()))
     for one in configs.values():
         _check(one, first)
+    with _opened(first, overrides) as sweep:
+        trials = sweep.adopt(chosen)
+        asked = [one for one in standings(sweep) if one.trial.folder in configs]
+        kept = {one.trial.folder for one in asked if _is_left_alone(one, configs[one.trial.folder])}
+        for trial in trials:
+            if trial.folder not in kept:
+                freeze({**configs[trial.folder], "run_dir": str(sweep.folder(trial))})
+        return _start(sweep, trials, kept)
+
+
+def combinations(overrides: Sequence[str]) -> list[list[str]]:
+    """The override lists of a sweep, in Hydra's sweep grammar (``a=1,2``, ``a=choice(1,2)``, ``a=range(1,4)``).
+
+    Raises:
+        InputError: an override is malformed, or does not say how many values there are.
+    """
+    axes = []
+    for one in parse(overrides):
+        if one.is_interval_sweep():
+            raise InputError(f"'{one.input_line}' has no end of values; choices: a list of them, sweeper=optuna")
+        values = one.sweep_string_iterator() if one.is_sweep_override() else None
+        axes.append(
+            [str(one.input_line)] if values is None else [f"{one.get_key_element()}={value}" for value in values]
+        )
+    return [list(combination) for combination in itertools.product(*axes)]
+
+
+def _search(overrides: Sequence[str], config_dir: str | None, file: str | None) -> int:
+    """The same for trials whose values an optimizer chooses."""
+    parsed = parse(overrides)
+    space = [str(one.input_line) for one in parsed if one.is_sweep_override()]
+    if not space:
+        raise InputError("sweeper=optuna has nothing to choose; give KEY=interval(1,10), KEY=A,B or KEY=range(1,10)")
+    base = config.load([one for one in overrides if one not in space], config_dir, file)
+    _check(base, base, OPTUNA)
+    with _opened(base, overrides) as sweep:
+        sweep.search = {**base["sweeper"], "seed": base["seed"], "space": space}
+        trials = sweep.adopt({f"trial-{number:04d}": [] for number in range(base["sweeper"]["trials"])})
+        freeze({**base, "run_dir": str(sweep.path)})
+        search.check(sweep)
+        found = standings(sweep)
+        kept = {one.trial.folder for one in found if _is_left_alone(one, base)}
+        for one in found:
+            if one.trial.overrides and one.trial.folder not in kept:
+                search.refreeze(sweep, one.trial)
+        return _start(sweep, trials, kept)
+
+
+@contextmanager
+def _opened(first: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[Sweep]:
+    """The sweep that ``first`` lies in, to be started as it says; an earlier one's trials stay. Nobody else has it."""
     path = Path(first["run_dir"]).expanduser().absolute()
     make(path)
     lease = Lease(path, first["run_dir"])
     try:
-        sweep = _sweep(path, first, overrides)
-        trials = sweep.adopt(chosen)
-        kept = {one.trial.folder for one in standings(sweep) if _is_left_alone(one, configs)}
-        for trial in trials:
-            if trial.folder not in kept:
-                freeze({**configs[trial.folder], "run_dir": str(sweep.folder(trial))})
-        sweep.write()
-        if kept:
-            print(f"{len(kept)} of {len(trials)} trials are finished or under way", file=sys.stderr)
-        return start(sweep, [trial for trial in trials if trial.folder not in kept])
+        known = record.read(path).trials if (path / record.FILE).exists() else []
+        trust = [one for one in overrides if key_of(one) in COMMAND_LINE and not key_of(one).startswith("launcher.")]
+        yield Sweep(path, os.getcwd(), _job(first), trust, {}, known)
     finally:
         lease.let_go()
+
+
+def _start(sweep: Sweep, trials: Sequence[Trial], kept: set[str]) -> int:
+    sweep.write()
+    if kept:
+        print(f"{len(kept)} of {len(sweep.trials)} trials are finished or under way", file=sys.stderr)
+    return start(sweep, [trial for trial in trials if trial.folder not in kept])
 
 
 def _folder(swept: Sequence[str]) -> str:
@@ -90,13 +130,15 @@ def _folder(swept: Sequence[str]) -> str:
     return name if ordinary else f"trial-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
-def _check(one: Mapping[str, Any], first: Mapping[str, Any]) -> None:
+def _check(one: Mapping[str, Any], first: Mapping[str, Any], sweeper: str = GRID) -> None:
     """Raises an InputError unless a trial's config can be started together with that of the first."""
     if one["run_dir"] != first["run_dir"]:
         raise InputError(
             f"the trials would lie in different places ('{first['run_dir']}', '{one['run_dir']}'); give run_dir=DIR "
             "for the sweep as a whole"
         )
+    if one["sweeper"]["kind"] != sweeper:
+        raise InputError(f"sweeper={one['sweeper']['kind']} is for the command line to say, and not for a config file")
     kind = one["launcher"]["kind"]
     if kind not in (LOCAL, SLURM):
         raise InputError(f"launcher={kind} starts no sweep; choices for -m: launcher={LOCAL}, launcher={SLURM}")
@@ -112,16 +154,7 @@ def _job(one: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": one["name"], "launcher": one["launcher"], "trainer": trainer}
 
 
-def _sweep(path: Path, first: Mapping[str, Any], overrides: Sequence[str]) -> Sweep:
-    """The sweep in ``path``, to be started as ``first`` says; an earlier one's trials stay."""
-    known = record.read(path).trials if (path / record.FILE).exists() else []
-    trust = [one for one in overrides if key_of(one) in COMMAND_LINE]
-    return Sweep(path, os.getcwd(), _job(first), trust, known)
-
-
-def _is_left_alone(one: Standing, configs: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a trial needs no start: it is in Slurm's queue, or has all the steps that are wanted now."""
-    if one.trial.folder not in configs:
-        return False
-    done = one.run is not None and one.state == DONE and one.run.step >= configs[one.trial.folder]["max_steps"]
-    return done or bool(one.job)
+def _is_left_alone(one: Standing, wanted: Mapping[str, Any]) -> bool:
+    """Whether a trial needs no start: it is in Slurm's queue, hopeless, or has all the steps that are wanted now."""
+    done = one.run is not None and one.state == DONE and one.run.step >= wanted["max_steps"]
+    return done or one.state == PRUNED or bool(one.job)

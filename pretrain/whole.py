@@ -32,12 +32,15 @@ def read(file: str, overrides: Sequence[str]) -> DictConfig:
         raise InputError(f"--config '{file}' cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(found, DictConfig) or not isinstance(found.get("tasks"), DictConfig):
         raise InputError(f"--config '{file}' is not the config of a run, which has tasks")
-    found.setdefault("launcher", {"kind": "local"})  # of a run from before there was a choice
+    for key, kind in (("launcher", "local"), ("sweeper", "grid")):
+        found.setdefault(key, {"kind": kind})  # of a run from before there was a choice
     OmegaConf.set_struct(found, True)
     for one in parse(overrides):
         key = one.get_key_element()
         if one.type is not OverrideType.CHANGE or one.is_sweep_override() or one.package is not None:
             raise InputError(f"'{one.input_line}' cannot change --config '{file}'; choices: KEY=VALUE")
+        if isinstance(OmegaConf.select(found, key, throw_on_missing=False), DictConfig):
+            raise InputError(f"'{one.input_line}' cannot change --config '{file}': '{key}' has keys of its own")
         try:
             OmegaConf.update(found, key, one.value(), merge=False, force_add=False)
         except (ConfigKeyError, ConfigAttributeError):

@@ -22,8 +22,10 @@ from pretrain.grammar import key_of
 from pretrain.launchers.options import LOCAL
 from pretrain.provenance import installed, submission
 from pretrain.redaction import redacted
+from pretrain.sweeps.options import GRID
 from pretrain.targets import COMMAND_LINE
 
+PRETRAIN = (sys.executable, "-P", "-m", "pretrain")
 FOLDER, CONFIG = "launch", "config.yaml"
 SUBMITTED, PACKAGES = "submitted.jsonl", "environment.txt"
 
@@ -42,7 +44,7 @@ def freeze(config: Mapping[str, Any]) -> Path:
     Raises:
         InputError: it cannot be written, or holds a credential.
     """
-    kept = {**config, "launcher": {"kind": LOCAL}}
+    kept = {**config, "launcher": {"kind": LOCAL}, "sweeper": {"kind": GRID}}
     secret = difference(kept, redacted(kept))
     if secret:
         raise InputError(
@@ -62,7 +64,7 @@ def command(config: str, overrides: Sequence[str]) -> list[str]:
         overrides: of the command line now; those that say whom the user trusts are said again.
     """
     trust = [one for one in overrides if key_of(one) in COMMAND_LINE and not key_of(one).startswith("launcher.")]
-    return [sys.executable, "-P", "-m", "pretrain", "--config", config, *(one.lstrip("+") for one in trust)]
+    return [*PRETRAIN, "--config", config, *(one.lstrip("+") for one in trust)]
 
 
 def record(folder: Path, **about: Any) -> None:

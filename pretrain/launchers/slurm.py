@@ -43,6 +43,7 @@ def script(
     run: Sequence[str],
     home: Path,
     before: Sequence[str] = (),
+    around: Sequence[str] = (),
     array: str | None = None,
 ) -> str:
     """The text of a batch script.
@@ -53,6 +54,7 @@ def script(
         run: the command of each process, as words for the shell.
         home: where the job begins, and with it the config's relative paths.
         before: lines of shell ahead of it.
+        around: the command, as words for the shell, that starts srun; none for the shell itself.
         array: elements of an array, as sbatch takes them; None for a single job.
 
     Raises:
@@ -90,7 +92,7 @@ def script(
             "",
             *options["setup"],
             *before,
-            f"exec {' '.join([*srun, *run])}",
+            f"exec {' '.join([*around, *srun, *run])}",
             "",
         ]
     )

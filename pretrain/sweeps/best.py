@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +53,17 @@ def ranking(sweep: Sweep, found: Sequence[Standing], metric: str, mode: str) -> 
 
 
 def wanted(sweep: Sweep, metric: str | None, mode: str | None) -> tuple[str, str]:
-    """The metric to judge by and which values are good: as given, else what the runs keep their best checkpoints by.
+    """The metric to judge by, and which values are good.
+
+    As given; else what an optimizer goes by; else what the runs keep their best checkpoints by.
 
     Raises:
         InputError: neither says it.
     """
-    config = RunDirectory(str(sweep.folder(sweep.trials[0]) / FOLDER), rank=-1).frozen_config()
-    kept: dict[str, Any] = config["checkpoint"]["keep_best"] if config is not None else {"metric": None, "mode": ""}
+    kept: Mapping[str, Any] = sweep.search
+    if not kept:
+        config = RunDirectory(str(sweep.folder(sweep.trials[0]) / FOLDER), rank=-1).frozen_config()
+        kept = config["checkpoint"]["keep_best"] if config is not None else {"metric": None, "mode": ""}
     metric = metric or kept["metric"]
     if metric is None:
         raise InputError("say by which held-out value: --metric NAME --mode min|max, or checkpoint.keep_best.metric")

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
-from pretrain.launchers.frozen import put
+from pretrain.launchers.frozen import FOLDER, put
 
 FILE = "sweep.json"
+CHOSEN, PRUNED_FILE = "chosen.json", "pruned.json"
+"""In a trial's ``launch/``: the values that an optimizer chose for it, and that it was ended early, as hopeless."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Sweep:
         home: where the command was given: relative paths of the configs begin there.
         job: what a job is made from, the same in all trials: ``name``, ``launcher`` and ``trainer`` of their config.
         trust: overrides that say whom the user trusts, for every start.
+        search: of an optimizer: its ``sweeper``, ``seed`` and ``space`` (overrides with intervals); {} for a grid.
         trials: in the order of their numbers.
     """
 
@@ -45,6 +48,7 @@ class Sweep:
     home: str
     job: dict[str, Any]
     trust: list[str]
+    search: dict[str, Any] = field(default_factory=dict)
     trials: list[Trial] = field(default_factory=list)
 
     @property
@@ -75,7 +79,7 @@ class Sweep:
         Raises:
             InputError: it cannot be written.
         """
-        about = {"home": self.home, "job": self.job, "trust": self.trust}
+        about = {"home": self.home, "job": self.job, "trust": self.trust, "search": self.search}
         put(self.path / FILE, json.dumps({**about, "trials": [asdict(one) for one in self.trials]}, indent=1) + "\n")
 
 
@@ -88,11 +92,19 @@ def read(place: str | Path) -> Sweep:
     path = Path(place).expanduser().absolute()
     try:
         found = json.loads((path / FILE).read_text())
-        trials = [Trial(int(one["number"]), str(one["folder"]), list(one["overrides"])) for one in found["trials"]]
-        return Sweep(path, found["home"], dict(found["job"]), list(found["trust"]), trials)
+        trials = [
+            Trial(int(one["number"]), str(one["folder"]), one["overrides"] or _chosen(path / str(one["folder"])))
+            for one in found["trials"]
+        ]
+        return Sweep(path, found["home"], dict(found["job"]), list(found["trust"]), dict(found["search"]), trials)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"'{place}' is no sweep: it has no {FILE}; `pretrain -m KEY=A,B run_dir=DIR` makes one"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"'{path / FILE}' cannot be read: {type(error).__name__}: {error}") from None
+
+
+def _chosen(folder: Path) -> list[str]:
+    path = folder / FOLDER / CHOSEN
+    return list(json.loads(path.read_text())["overrides"]) if path.exists() else []

@@ -12,10 +12,10 @@ from pretrain.launchers.options import SLURM
 from pretrain.launchers.slurm import SCRIPT, Job, jobs_of
 from pretrain.runs.search import is_run
 from pretrain.runs.summary import RUNNING, UNKNOWN, Summary, max_steps_of, summarise
-from pretrain.sweeps.record import Sweep, Trial
+from pretrain.sweeps.record import PRUNED_FILE, Sweep, Trial
 
-WAITING, QUEUED = "waiting", "queued"
-STATES = (WAITING, QUEUED, RUNNING, INTERRUPTED, DONE, FAILED, UNKNOWN)
+WAITING, QUEUED, PRUNED = "waiting", "queued", "pruned"
+STATES = (WAITING, QUEUED, RUNNING, INTERRUPTED, DONE, PRUNED, FAILED, UNKNOWN)
 UNDER_WAY = (QUEUED, RUNNING, UNKNOWN)
 _NOT_YET = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "SUSPENDED", "STOPPED")
 
@@ -45,15 +45,19 @@ class Standing:
         return about | {"run": self.run.as_json() if self.run is not None else None}
 
 
-def standings(sweep: Sweep) -> list[Standing]:
+def standings(sweep: Sweep, queue: bool = True) -> list[Standing]:
     """How each trial stands, in the order of their numbers.
+
+    Args:
+        sweep: whose.
+        queue: ask Slurm as well, where it is a sweep for Slurm.
 
     Raises:
         InputError: it is a sweep for Slurm, and this host has none.
         RunError: Slurm does not answer.
     """
     jobs: dict[int | None, Job] = {}
-    if sweep.launcher == SLURM and sweep.job["launcher"]["start"]:
+    if queue and sweep.launcher == SLURM and sweep.job["launcher"]["start"]:
         jobs = {job.element: job for job in jobs_of(sweep.path / FOLDER / SCRIPT)}
     return [_standing(sweep, trial, jobs.get(trial.number)) for trial in sweep.trials]
 
@@ -64,6 +68,8 @@ def _standing(sweep: Sweep, trial: Trial, job: Job | None) -> Standing:
     state, cause = (run.state, run.cause) if run is not None else (WAITING, "")
     if state == DONE and run is not None and run.step < max_steps_of(folder / FOLDER):
         state, cause = INTERRUPTED, "more steps are wanted now"
+    if state == INTERRUPTED and (folder / FOLDER / PRUNED_FILE).exists():
+        state, cause = PRUNED, ""
     if job is not None and state != RUNNING:
         state, cause = (QUEUED, job.reason) if job.state in _NOT_YET else (RUNNING, "")
     return Standing(trial, state, cause, run, job.name if job is not None else "")

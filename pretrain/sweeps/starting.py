@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import shlex
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from data.errors import InputError
-from pretrain.launch import be_a_child
 from pretrain.launchers import slurm
-from pretrain.launchers.frozen import CONFIG, FOLDER, command, put, record
+from pretrain.launchers.frozen import CONFIG, FOLDER, PRETRAIN, command, put, record
 from pretrain.launchers.options import SLURM
 from pretrain.runs.holder import holder
-from pretrain.signals import SIGNALS, STOPPING, exit_code
+from pretrain.signals import SIGNALS, exit_code
 from pretrain.sweeps.record import Sweep, Trial
+from pretrain.sweeps.running import run
 
 _LOOK_S = 0.5
 _TRIALS = "trials.txt"
@@ -43,10 +40,14 @@ def _submit(sweep: Sweep, trials: Sequence[Trial]) -> int:
     folder = sweep.path / FOLDER
     put(folder / _TRIALS, "".join(f"{sweep.folder(trial)}\n" for trial in sweep.trials))
     path, one = folder / slurm.SCRIPT, f"$trial/{FOLDER}/{CONFIG}"
-    run = [f'"{word}"' if word == one else shlex.quote(word) for word in command(one, sweep.trust)]
+    words = [f'"{word}"' if word == one else shlex.quote(word) for word in command(one, sweep.trust)]
     before = [f'trial=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {shlex.quote(str(folder / _TRIALS))})']
+    around = []
+    if sweep.search:  # what chooses the values, when the trial's turn comes, and watches it
+        around = [*map(shlex.quote, [*PRETRAIN, "sweep", "trial", str(sweep.path)]), "$SLURM_ARRAY_TASK_ID", "--"]
     elements = ranges([trial.number for trial in trials])
-    put(path, slurm.script(sweep.job, folder, run, Path(sweep.home), before, elements), mode=0o755)
+    text = slurm.script(sweep.job, folder, words, Path(sweep.home), before, around, elements)
+    put(path, text, mode=0o755)
     if not sweep.job["launcher"]["start"]:
         print(f"written, not submitted: {path}")
         return 0
@@ -76,7 +77,7 @@ def _one_by_one(sweep: Sweep, trials: Sequence[Trial]) -> int:
         folder = sweep.folder(trial)
         print(f"[{count}/{len(trials)}] {folder}", file=sys.stderr, flush=True)
         _wait_for(folder)
-        code, stopped = _run(command(str(folder / FOLDER / CONFIG), sweep.trust), sweep.home)
+        code, stopped = run(sweep, trial, command(str(folder / FOLDER / CONFIG), sweep.trust))
         if stopped:
             return exit_code(stopped)
         worst = max(worst, code if code >= 0 else 1)
@@ -91,30 +92,3 @@ def _wait_for(folder: Path) -> None:
     while holder(folder).active:
         SIGNALS.check()
         time.sleep(_LOOK_S)
-
-
-def _run(words: list[str], home: str) -> tuple[int, int]:
-    """Runs a trial, which gets the time to save when this process is told to stop.
-
-    Returns:
-        Its exit code, and the signal that this process was sent meanwhile, 0 for none.
-    """
-    received = 0
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal received
-        received = received or number
-        if trial is not None:
-            trial.send_signal(number)
-
-    trial: subprocess.Popen[bytes] | None = None
-    former = {number: signal.signal(number, note) for number in STOPPING}
-    try:
-        # A group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on once.
-        trial = subprocess.Popen(words, cwd=home, process_group=0, preexec_fn=be_a_child)
-        if received:
-            trial.send_signal(received)
-        return trial.wait(), received
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

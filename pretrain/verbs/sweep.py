@@ -9,10 +9,13 @@ from rich.markup import escape
 
 from data.errors import InputError
 from pretrain.ending import FAILED, INTERRUPTED
+from pretrain.launchers.frozen import FOLDER
 from pretrain.lease import Lease
+from pretrain.runs.summary import RUNNING
 from pretrain.runs.words import duration, number
 from pretrain.sweeps.best import MODES, ranking, wanted
-from pretrain.sweeps.record import Sweep, Trial, read
+from pretrain.sweeps.record import PRUNED_FILE, Sweep, Trial, read
+from pretrain.sweeps.running import run
 from pretrain.sweeps.standing import UNDER_WAY, WAITING, Standing, counted, standings
 from pretrain.sweeps.starting import start
 from pretrain.verbs.tables import console, table_of
@@ -30,10 +33,18 @@ def parser() -> argparse.ArgumentParser:
     retry = verbs.add_parser("retry", help=text, description=text)
     text = "the trials in the order of a held-out value"
     best = verbs.add_parser("best", help=text, description=text)
-    for verb in (status, resume, retry, best):
+    text = "choose one trial's values, if that is not done, and run it by COMMAND: what a batch script calls"
+    trial = verbs.add_parser("trial", help=text, description=text)
+    for verb in (status, resume, retry, best, trial):
         verb.add_argument("sweep", metavar="SWEEP", help="run_dir of `pretrain -m`")
     retry.add_argument("trials", metavar="N", nargs="*", type=int, help="numbers of trials (default: all that failed)")
-    best.add_argument("--metric", metavar="NAME", help="default: checkpoint.keep_best.metric of the runs")
+    trial.add_argument("number", metavar="N", type=int)
+    trial.add_argument("command", metavar="-- COMMAND", nargs="+")
+    best.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="default: what the sweep makes best, or checkpoint.keep_best.metric of the runs",
+    )
     best.add_argument("--mode", choices=MODES, help="which values are good")
     for verb in (status, best):
         verb.add_argument("--json", action="store_true", help="print one JSON object")
@@ -53,12 +64,15 @@ def main(argv: list[str]) -> int:
         _status(sweep, arguments.json)
     elif arguments.verb == "best":
         _best(sweep, arguments)
+    elif arguments.verb == "trial":
+        code, _ = run(sweep, sweep.trials[_known(sweep, arguments.number)], arguments.command)
+        return code if code >= 0 else 1
     else:
         lease = Lease(sweep.path, arguments.sweep)
         try:
             found = standings(sweep)
             resuming = arguments.verb == "resume"
-            trials = _early(found) if resuming else _failed(found, arguments.trials, arguments.sweep)
+            trials = _early(found) if resuming else _failed(sweep, found, arguments.trials)
             return start(sweep, trials)
         finally:
             lease.let_go()
@@ -69,16 +83,21 @@ def _early(found: list[Standing]) -> list[Trial]:
     return [one.trial for one in found if one.state in (WAITING, INTERRUPTED)]
 
 
-def _failed(found: list[Standing], numbers: list[int], place: str) -> list[Trial]:
+def _failed(sweep: Sweep, found: list[Standing], numbers: list[int]) -> list[Trial]:
     if not numbers:
         return [one.trial for one in found if one.state == FAILED]
-    known = {one.trial.number: one for one in found}
-    for each in numbers:
-        if each not in known:
-            raise InputError(f"'{place}' has no trial {each}; choices: 0 to {len(found) - 1}")
-        if known[each].state in UNDER_WAY:
-            raise InputError(f"trial {each} of '{place}' is {known[each].state}; stop it first, or let it go on")
-    return [known[each].trial for each in sorted(set(numbers))]
+    chosen = [found[_known(sweep, each)] for each in sorted(set(numbers))]
+    for one in chosen:
+        if one.state in UNDER_WAY:
+            raise InputError(f"trial {one.trial.number} of '{sweep.path}' is {one.state}; stop it, or let it go on")
+        (sweep.folder(one.trial) / FOLDER / PRUNED_FILE).unlink(missing_ok=True)
+    return [one.trial for one in chosen]
+
+
+def _known(sweep: Sweep, trial: int) -> int:
+    if not 0 <= trial < len(sweep.trials):
+        raise InputError(f"'{sweep.path}' has no trial {trial}; choices: 0 to {len(sweep.trials) - 1}")
+    return trial
 
 
 def _status(sweep: Sweep, as_json: bool) -> None:
@@ -92,11 +111,11 @@ def _status(sweep: Sweep, as_json: bool) -> None:
         run = one.run
         table.add_row(
             str(one.trial.number),
-            escape(one.trial.folder),
+            escape(_what(one.trial)),
             one.state,
             f"{run.step:,}/{run.max_steps:,}" if run is not None and run.max_steps else "",
             number(run.loss) if run is not None else "",
-            duration(run.seconds_left) if run is not None else "",
+            duration(run.seconds_left) if run is not None and one.state == RUNNING else "",
             one.job,
         )
     out.print(table)
@@ -104,6 +123,10 @@ def _status(sweep: Sweep, as_json: bool) -> None:
         if one.cause:
             out.print(escape(f"{one.trial.number}: {one.cause}"), soft_wrap=True)
     out.print(counted(found))
+
+
+def _what(trial: Trial) -> str:
+    return ",".join(trial.overrides) or trial.folder
 
 
 def _best(sweep: Sweep, arguments: argparse.Namespace) -> None:
@@ -120,5 +143,5 @@ def _best(sweep: Sweep, arguments: argparse.Namespace) -> None:
     table = table_of("trial>", "what", f"{escape(metric)}>", "step>", "")
     for one in found:
         early = "" if one.done else "not finished"
-        table.add_row(str(one.trial.number), escape(one.trial.folder), number(one.value), f"{one.step:,}", early)
+        table.add_row(str(one.trial.number), escape(_what(one.trial)), number(one.value), f"{one.step:,}", early)
     console().print(table)

@@ -103,3 +103,25 @@ def test_a_sweep_survives_its_submitter_killed_jobs_and_a_drained_node(tmp_path:
         config = str(folders[number] / "launch/config.yaml")
         assert run(["--config", config, f"run_dir={tmp_path / str(number)}"]) == 0
         assert outcome(folders[number]) == outcome(tmp_path / str(number))
+
+
+def test_an_optimizer_chooses_as_trials_begin_and_again_the_same_after_a_requeue(tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    script = sweep / "launch/job.sh"
+    space = ["optimizer.lr=tag(log,interval(1e-4,1e-2))", "sweeper=optuna", "sweeper.metric=mlm/prose/loss"]
+    limits = ["sweeper.trials=3", "launcher.at_once=2", "launcher.setup=['export OMP_NUM_THREADS=1']"]
+    told = pretrain("-m", *COMMAND, *space, *limits, "sweeper.prune=true", "launcher=slurm", f"run_dir={sweep}")
+    assert "an array of 3 trials" in told
+    first = sweep / "trial-0000"
+    until(lambda: max(steps_of(first), default=0) >= 100)
+    chosen = (first / "launch/chosen.json").read_text()
+    job = next(job.name for job in jobs_of(script) if job.element == 0)
+    subprocess.run(["scontrol", "requeue", job], check=True)
+    until(lambda: not jobs_of(script))
+    assert standings(sweep) == dict.fromkeys(range(3), "finished")
+    assert (first / "launch/chosen.json").read_text() == chosen
+    assert len((first / "starts.jsonl").read_text().splitlines()) == 2
+    assert all(all_once(sweep / f"trial-000{number}") for number in range(3))
+    best = json.loads(pretrain("sweep", "best", str(sweep), "--json"))
+    assert best["metric"] == "mlm/prose/loss"
+    assert len(best["trials"]) == 3

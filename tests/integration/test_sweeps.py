@@ -78,3 +78,36 @@ def test_a_signal_ends_the_sweep_and_resume_continues_it(tmp_path: Path, capsys:
     assert run(["sweep", "resume", str(sweep)]) == 0
     assert [one["state"] for one in standing(sweep, capsys)] == ["finished", "finished"]
     assert all(steps(sweep / f"seed={seed}") == list(range(1, 301)) for seed in (0, 1))
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_goes_on_and_ends_what_has_no_prospects(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = tmp_path / "sweep"
+    command = [*GRID, f"run_dir={sweep}", "max_steps=120", "evaluate.every_n_steps=20", "sweeper=optuna"]
+    command += ["sweeper.trials=5", "sweeper.metric=mlm/prose/loss", "optimizer.lr=tag(log,interval(1e-6,1e-1))"]
+    command += ["sweeper.prune=true", "sweeper.prune_after_trials=2"]
+    pid = start(command)
+    second = sweep / "trial-0001"
+    while not (second / "metrics.jsonl").exists() or len(steps(second)) < 30:
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    assert wait(pid) == -signal.SIGKILL
+    chosen = [json.loads((sweep / f"trial-000{n}/launch/chosen.json").read_text())["params"] for n in (0, 1)]
+    assert run(command) == 0
+    found = standing(sweep, capsys)
+    assert [one["state"] for one in found[:2]] == ["finished", "finished"]
+    assert {one["state"] for one in found} <= {"finished", "pruned"}
+    params = [json.loads((sweep / one["folder"] / "launch/chosen.json").read_text())["params"] for one in found]
+    assert params[:2] == chosen
+    assert len({one["optimizer.lr"] for one in params}) == 5
+    for one in found:
+        done = steps(sweep / one["folder"])
+        assert done == list(range(1, len(done) + 1))
+        assert len(done) == 120 or one["state"] == "pruned"
+    assert main(["sweep", "best", str(sweep), "--json"]) == 0
+    best = json.loads(capsys.readouterr().out)["trials"]
+    assert [one["value"] for one in best] == sorted(one["value"] for one in best)
+    assert run(command) == 0  # nothing is left to do, not for a pruned one either
+    assert [one["state"] for one in standing(sweep, capsys)] == [one["state"] for one in found]
