@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from pretrain.cli import main
-from tests.integration.runs import SMALL, outcome, run, start, steps, wait
+from tests.integration.runs import TEXT, outcome, run, start, steps, wait
 
-TEXT = [one for one in SMALL if not one.startswith(("encoders.image", "encoders.audio", "tasks.c", "tasks.wav"))]
-GRID = ["-m", "experiment=mlm_tiny", *TEXT, "report.enabled=false"]
+GRID = ["-m", *TEXT, "report.enabled=false"]
 
 
 def standing(sweep: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

@@ -61,12 +61,15 @@ def test_values_are_chosen_once_and_anew_for_each_trial(inside):
     assert f" -m pretrain sweep trial {inside}/sweep $SLURM_ARRAY_TASK_ID -- srun --kill-on-bad-exit=1 " in script
     sweep = read("sweep")
     assert [trial.overrides for trial in sweep.trials] == [[], [], []]
+    rounds = []
     for _ in range(2):  # the second time as after a kill
         for trial in sweep.trials:
             choose(sweep, trial)
-        chosen = [json.loads((sweep.folder(trial) / "launch/chosen.json").read_text()) for trial in sweep.trials]
-        rates = [one["params"]["optimizer.lr"] for one in chosen]
-        assert len(set(rates)) == 3
+        rounds.append([json.loads((sweep.folder(trial) / "launch/chosen.json").read_text()) for trial in sweep.trials])
+    chosen = rounds[0]
+    assert rounds[1] == chosen
+    rates = [one["params"]["optimizer.lr"] for one in chosen]
+    assert len(set(rates)) == 3
     assert [trial.overrides for trial in read("sweep").trials] == [one["overrides"] for one in chosen]
     frozen = [config.load([], file=str(sweep.folder(trial) / "launch/config.yaml")) for trial in sweep.trials]
     assert [one["optimizer"]["lr"] for one in frozen] == rates
