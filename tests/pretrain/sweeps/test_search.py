@@ -62,7 +62,9 @@ def test_values_are_chosen_once_and_anew_for_each_trial(inside):
     sweep = read("sweep")
     assert [trial.overrides for trial in sweep.trials] == [[], [], []]
     rounds = []
-    for _ in range(2):  # the second time as after a kill
+    for space in (SPACE, ["optimizer.lr=interval(1,2)"]):
+        assert main([*SEARCH, *space]) == 0
+        sweep = read("sweep")
         for trial in sweep.trials:
             choose(sweep, trial)
         rounds.append([json.loads((sweep.folder(trial) / "launch/chosen.json").read_text()) for trial in sweep.trials])
