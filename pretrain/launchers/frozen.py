@@ -52,8 +52,17 @@ def freeze(config: Mapping[str, Any]) -> Path:
             "leave it to the environment, where stores and trackers look for it"
         )
     path = folder_of(config["run_dir"]) / CONFIG
-    put(path, OmegaConf.to_yaml(OmegaConf.create(kept)))
+    put(path, OmegaConf.to_yaml(OmegaConf.create(_literal(kept))))
     return path
+
+
+def _literal(value: Any) -> Any:
+    """``value`` with what looks like a reference, and is none any more, written so that it stays as it is."""
+    if isinstance(value, Mapping):
+        return {key: _literal(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_literal(inner) for inner in value]
+    return value.replace("${", r"\${") if isinstance(value, str) else value
 
 
 def command(config: str, overrides: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ import json
 from rich.markup import escape
 
 from data.errors import InputError
+from pretrain.attempts import DEATHS
 from pretrain.ending import FAILED, INTERRUPTED
 from pretrain.launchers.frozen import FOLDER
 from pretrain.lease import Lease
@@ -84,13 +85,15 @@ def _early(found: list[Standing]) -> list[Trial]:
 
 
 def _failed(sweep: Sweep, found: list[Standing], numbers: list[int]) -> list[Trial]:
-    if not numbers:
-        return [one.trial for one in found if one.state == FAILED]
     chosen = [found[_known(sweep, each)] for each in sorted(set(numbers))]
     for one in chosen:
         if one.state in UNDER_WAY:
             raise InputError(f"trial {one.trial.number} of '{sweep.path}' is {one.state}; stop it, or let it go on")
-        (sweep.folder(one.trial) / FOLDER / PRUNED_FILE).unlink(missing_ok=True)
+    chosen = chosen or [one for one in found if one.state == FAILED]
+    for one in chosen:
+        folder = sweep.folder(one.trial)
+        for verdict in (folder / FOLDER / PRUNED_FILE, folder / DEATHS):  # which the one who asks knows better
+            verdict.unlink(missing_ok=True)
     return [one.trial for one in chosen]
 
 

@@ -105,6 +105,16 @@ def test_a_sweep_survives_its_submitter_killed_jobs_and_a_drained_node(tmp_path:
         assert outcome(folders[number]) == outcome(tmp_path / str(number))
 
 
+def test_a_job_that_ends_before_its_run_begins_says_why(tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    setup = "launcher.setup=['echo no such module; exit 3']"
+    pretrain("-m", *COMMAND, "seed=0,1", "launcher=slurm", "launcher.at_once=1", setup, f"run_dir={sweep}")
+    until(lambda: not jobs_of(sweep / "launch/job.sh"))
+    found = json.loads(pretrain("sweep", "status", str(sweep), "--json"))["trials"]
+    assert [one["state"] for one in found] == ["waiting", "waiting"]
+    assert all(one["cause"].endswith("its last words: no such module") for one in found)
+
+
 def test_an_optimizer_chooses_as_trials_begin_and_again_the_same_after_a_requeue(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     script = sweep / "launch/job.sh"
@@ -116,7 +126,7 @@ def test_an_optimizer_chooses_as_trials_begin_and_again_the_same_after_a_requeue
     until(lambda: max(steps_of(first), default=0) >= 100)
     chosen = (first / "launch/chosen.json").read_text()
     job = next(job.name for job in jobs_of(script) if job.element == 0)
-    subprocess.run(["scontrol", "requeue", job], check=True)
+    subprocess.run(["scancel", "--signal=USR1", job], check=True)  # the time limit is near
     until(lambda: not jobs_of(script))
     assert standings(sweep) == dict.fromkeys(range(3), "finished")
     assert (first / "launch/chosen.json").read_text() == chosen

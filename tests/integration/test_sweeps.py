@@ -39,6 +39,8 @@ def test_a_trial_that_fails_does_not_end_the_sweep(tmp_path: Path, capsys: pytes
         == json.loads((sweep / "init_from=null/results.json").read_text())["metrics"]["mlm/prose/loss"]["value"]
     )
     os.rename(sweep / "init_from=null", away)  # the cause is mended
+    death = {"step": 1, "behind": False, "cause": "killed", "weight": 1.0}
+    (sweep / failed["folder"] / "deaths.json").write_text(json.dumps([death] * 3))  # which would be too many
     assert run(["sweep", "retry", str(sweep)]) == 0
     assert [one["state"] for one in standing(sweep, capsys)] == ["finished", "waiting"]
 

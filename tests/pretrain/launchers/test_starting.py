@@ -70,6 +70,14 @@ def test_the_config_is_frozen_and_starts_here(inside):
     assert config.difference(frozen, composed) == {}
 
 
+def test_text_that_looks_like_a_reference_stays_text(inside):
+    odd = [r"name='\${seed} costs $5 {a}'", r"allow_changes=['\${x}', 'no: yes', '1e-3', '~']"]
+    written(*odd)
+    composed = config.load(["experiment=mlm_tiny", "run_dir=run", *odd])
+    assert composed["name"] == "${seed} costs $5 {a}"
+    assert config.load([], file="run/launch/config.yaml") == composed
+
+
 def test_a_credential_is_not_written_down(inside, capsys):
     arguments = [*SLURM, "launcher.start=false", "run_dir=run"]
     said = refused(capsys, *arguments, "data.root='https://me:hunter2222@host/x'")
