@@ -110,9 +110,12 @@ def _opened(first: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[Swee
     make(path)
     lease = Lease(path, first["run_dir"])
     try:
-        known = record.read(path).trials if (path / record.FILE).exists() else []
+        known = record.read(path) if (path / record.FILE).exists() else None
+        kind = first["sweeper"]["kind"]
+        if known is not None and bool(known.search) != (kind == OPTUNA):
+            raise InputError(f"'{path}' is a sweep of another kind than sweeper={kind}; give another run_dir=...")
         trust = [one for one in overrides if key_of(one) in COMMAND_LINE and not key_of(one).startswith("launcher.")]
-        yield Sweep(path, os.getcwd(), _job(first), trust, {}, known)
+        yield Sweep(path, os.getcwd(), _job(first), trust, {}, known.trials if known is not None else [])
     finally:
         lease.let_go()
 

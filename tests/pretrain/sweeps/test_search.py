@@ -81,6 +81,14 @@ def test_values_are_chosen_once_and_anew_for_each_trial(inside):
     assert (again["optimizer"]["lr"], again["max_steps"]) == (rates[0], 7)
 
 
+def test_a_grid_and_a_search_do_not_share_a_directory(inside, capsys):
+    assert main([*SEARCH, *SPACE]) == 0
+    capsys.readouterr()
+    assert main([*SEARCH[:5], "seed=1,2"]) == 2
+    assert "is a sweep of another kind than sweeper=grid" in capsys.readouterr().err
+    assert [trial.folder for trial in read("sweep").trials] == ["trial-0000", "trial-0001", "trial-0002"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
