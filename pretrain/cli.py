@@ -140,7 +140,7 @@ def _train(arguments: list[str]) -> int:
     if composed["launcher"]["kind"] != "local":
         from pretrain.launchers.starting import start
 
-        return start(composed, overrides)
+        return start(composed, overrides, lambda: config.written(overrides, config_dir, file))
     options = composed["trainer"]
     if launch.needed(options["devices"]):
         from pretrain.ranks import check_spread

@@ -96,12 +96,16 @@ def load(overrides: Sequence[str], config_dir: str | None = None, file: str | No
     Raises:
         InputError: see :func:`compose_raw` and :func:`pretrain.whole.read`; also values that are missing.
     """
-    composed = compose_raw(overrides, config_dir) if file is None else whole.read(file, overrides)
-    resolved = _typed(composed, RunConfig, "")
+    resolved = _typed(written(overrides, config_dir, file), RunConfig, "")
     for key, kind_of in (("launcher", launchers.kind_of), ("sweeper", sweepers.kind_of)):
         resolved[key] = _typed(OmegaConf.create(resolved[key]), kind_of(resolved[key]), f"{key}.")
     check_trust(resolved, overrides)
     return resolved
+
+
+def written(overrides: Sequence[str], config_dir: str | None = None, file: str | None = None) -> DictConfig:
+    """The config that :func:`load` resolves and checks, with its references to other places and the environment."""
+    return compose_raw(overrides, config_dir) if file is None else whole.read(file, overrides)
 
 
 def _typed(node: DictConfig, schema: type, where: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,11 @@ def multirun(overrides: Sequence[str], config_dir: str | None = None, file: str 
     if any(key_of(one) == "sweeper" and not one.endswith(f"={GRID}") for one in overrides):
         return _search(overrides, config_dir, file)
     chosen: dict[str, list[str]] = {}
-    configs: dict[str, dict[str, Any]] = {}
+    whole: dict[str, list[str]] = {}
     for each in combinations(overrides):
         swept = [one for one in each if one not in overrides]
-        folder = _folder(swept)
-        chosen[folder], configs[folder] = swept, config.load(each, config_dir, file)
+        chosen[_folder(swept)], whole[_folder(swept)] = swept, each
+    configs = {folder: config.load(each, config_dir, file) for folder, each in whole.items()}
     first = next(iter(configs.values()))
     for one in configs.values():
         _check(one, first)
@@ -61,7 +62,8 @@ def multirun(overrides: Sequence[str], config_dir: str | None = None, file: str 
         kept = {one.trial.folder for one in asked if _is_left_alone(one, configs[one.trial.folder])}
         for trial in trials:
             if trial.folder not in kept:
-                freeze({**configs[trial.folder], "run_dir": str(sweep.folder(trial))})
+                own = {**configs[trial.folder], "run_dir": str(sweep.folder(trial))}
+                freeze(own, partial(config.written, whole[trial.folder], config_dir, file))
         return _start(sweep, trials, kept)
 
 
@@ -88,12 +90,13 @@ def _search(overrides: Sequence[str], config_dir: str | None, file: str | None) 
     space = [str(one.input_line) for one in parsed if one.is_sweep_override()]
     if not space:
         raise InputError("sweeper=optuna has nothing to choose; give KEY=interval(1,10), KEY=A,B or KEY=range(1,10)")
-    base = config.load([one for one in overrides if one not in space], config_dir, file)
+    fixed = [one for one in overrides if one not in space]
+    base = config.load(fixed, config_dir, file)
     _check(base, base, OPTUNA)
     with _opened(base, overrides) as sweep:
         sweep.search = {**base["sweeper"], "seed": base["seed"], "space": space}
         trials = sweep.adopt({f"trial-{number:04d}": [] for number in range(base["sweeper"]["trials"])})
-        freeze({**base, "run_dir": str(sweep.path)})
+        freeze({**base, "run_dir": str(sweep.path)}, partial(config.written, fixed, config_dir, file))
         search.check(sweep)
         found = standings(sweep)
         kept = {one.trial.folder for one in found if _is_left_alone(one, base)}

@@ -9,19 +9,18 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
 from pretrain.checkpoint.disk import make
-from pretrain.config import difference
 from pretrain.grammar import key_of
 from pretrain.launchers.options import LOCAL
 from pretrain.provenance import installed, submission
-from pretrain.redaction import redacted
+from pretrain.redaction import redact, redacted
 from pretrain.sweeps.options import GRID
 from pretrain.targets import COMMAND_LINE
 
@@ -35,25 +34,40 @@ def folder_of(run_dir: str | Path) -> Path:
     return Path(run_dir).expanduser().absolute() / FOLDER
 
 
-def freeze(config: Mapping[str, Any]) -> Path:
+def freeze(config: Mapping[str, Any], written: Callable[[], DictConfig]) -> Path:
     """Keeps the config in the run directory, as one that trains where it is started; the file.
+
+    Credentials are not kept: where one came from the environment, the reference to it is.
 
     Args:
         config: of the run, resolved.
+        written: gives the same with its references; see :func:`pretrain.config.written`.
 
     Raises:
-        InputError: it cannot be written, or holds a credential.
+        InputError: it cannot be written, or holds a credential itself.
     """
     kept = {**config, "launcher": {"kind": LOCAL}, "sweeper": {"kind": GRID}}
-    secret = difference(kept, redacted(kept))
-    if secret:
-        raise InputError(
-            f"{next(iter(secret))} holds a credential, and a run that is launched or swept keeps its config on disk; "
-            "leave it to the environment, where stores and trackers look for it"
-        )
+    secret = redacted(kept) != kept
+    source = OmegaConf.to_container(written(), resolve=False) if secret else kept
     path = folder_of(config["run_dir"]) / CONFIG
-    put(path, OmegaConf.to_yaml(OmegaConf.create(_literal(kept))))
+    put(path, OmegaConf.to_yaml(OmegaConf.create(_without_credentials(kept, source, "") if secret else _literal(kept))))
     return path
+
+
+def _without_credentials(value: Any, source: Any, place: str) -> Any:
+    if redacted(value, place.rpartition(".")[2]) == value:
+        return _literal(value)
+    if not isinstance(source, Mapping) and "${" in str(source) and redact(str(source)) == str(source):
+        return source
+    if isinstance(value, Mapping):
+        inner = source if isinstance(source, Mapping) else {}
+        return {
+            key: _without_credentials(each, inner.get(key), f"{place}.{key}".lstrip(".")) for key, each in value.items()
+        }
+    raise InputError(
+        f"{place} holds a credential, and a run that is launched or swept keeps its config on disk; leave it to the "
+        "environment: a value that is ${oc.env:NAME} and nothing else, or where the store or tracker looks for it"
+    )
 
 
 def _literal(value: Any) -> Any:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from omegaconf import DictConfig
 
 from data.errors import InputError
 from pretrain import launch
@@ -17,13 +19,16 @@ from pretrain.launchers.options import SLURM, TORCHRUN, check_time
 from pretrain.ranks import check_spread
 from pretrain.runs.holder import holder
 
+Written = Callable[[], DictConfig]
 
-def start(config: Mapping[str, Any], overrides: Sequence[str]) -> int:
+
+def start(config: Mapping[str, Any], overrides: Sequence[str], written: Written) -> int:
     """Starts the run as its ``launcher`` says; the exit code.
 
     Args:
         config: of the run, resolved.
         overrides: of the command line.
+        written: gives the config with its references; see :func:`pretrain.config.written`.
 
     Raises:
         InputError: the launcher is not there or refuses, or somebody works on the run already.
@@ -33,10 +38,10 @@ def start(config: Mapping[str, Any], overrides: Sequence[str]) -> int:
             f"launcher={config['launcher']['kind']} was given to a process that a launcher has started; give it to one "
             "process, or launcher=local to all"
         )
-    return (_slurm if config["launcher"]["kind"] == SLURM else _torchrun)(config, overrides)
+    return (_slurm if config["launcher"]["kind"] == SLURM else _torchrun)(config, overrides, written)
 
 
-def _slurm(config: Mapping[str, Any], overrides: Sequence[str]) -> int:
+def _slurm(config: Mapping[str, Any], overrides: Sequence[str], written: Written) -> int:
     options = config["launcher"]
     check(config)
     folder = folder_of(config["run_dir"])
@@ -46,7 +51,7 @@ def _slurm(config: Mapping[str, Any], overrides: Sequence[str]) -> int:
             print(f"job {job.name} is {job.state.lower()}, and works on '{config['run_dir']}' already")
             return 0
         refuse_a_second(config["run_dir"])
-    run = command(str(freeze(config)), overrides)
+    run = command(str(freeze(config, written)), overrides)
     put(path, slurm.script(config, folder, [shlex.quote(word) for word in run], Path.cwd()), mode=0o755)
     if not options["start"]:
         print(f"written, not submitted: {path}")
@@ -57,12 +62,12 @@ def _slurm(config: Mapping[str, Any], overrides: Sequence[str]) -> int:
     return 0
 
 
-def _torchrun(config: Mapping[str, Any], overrides: Sequence[str]) -> int:
+def _torchrun(config: Mapping[str, Any], overrides: Sequence[str], written: Written) -> int:
     folder = folder_of(config["run_dir"])
     path = folder / torchrun.SCRIPT
     run = command(str(folder / "config.yaml"), overrides)
     text = torchrun.script(config, run)
-    freeze(config)
+    freeze(config, written)
     put(path, text, mode=0o755)
     if config["launcher"]["start"]:
         record(folder, launcher=TORCHRUN)

@@ -11,6 +11,7 @@ import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,8 @@ def choose(sweep: Sweep, trial: Trial) -> None:
 def refreeze(sweep: Sweep, trial: Trial) -> None:
     """Freezes the config of a trial whose values are chosen: that of the sweep, with them in it."""
     found = json.loads((sweep.folder(trial) / FOLDER / CHOSEN).read_text())
-    freeze(_config(sweep, found["overrides"], trial))
+    own = _given(sweep, found["overrides"])
+    freeze(_config(sweep, found["overrides"], trial), partial(config.written, **own))
 
 
 def is_hopeless(sweep: Sweep, trial: Trial) -> bool:
@@ -70,8 +72,11 @@ def is_hopeless(sweep: Sweep, trial: Trial) -> bool:
 
 
 def _config(sweep: Sweep, overrides: list[str], trial: Trial) -> dict[str, Any]:
-    found = config.load([*sweep.trust, *overrides], file=str(sweep.path / FOLDER / CONFIG))
-    return {**found, "run_dir": str(sweep.folder(trial))}
+    return {**config.load(**_given(sweep, overrides)), "run_dir": str(sweep.folder(trial))}
+
+
+def _given(sweep: Sweep, overrides: list[str]) -> dict[str, Any]:
+    return {"overrides": [*sweep.trust, *overrides], "file": str(sweep.path / FOLDER / CONFIG)}
 
 
 def _study(sweep: Sweep, seed: int) -> tuple[optuna.Study, list[int]]:

@@ -11,6 +11,8 @@ import pytest
 
 from pretrain import config
 from pretrain.cli import main
+from pretrain.sweeps.record import read
+from pretrain.sweeps.search import choose
 
 SLURM = ["experiment=mlm_tiny", "launcher=slurm"]
 
@@ -87,6 +89,20 @@ def test_a_credential_is_not_written_down(inside, capsys):
         capsys, *arguments, "launcher.setup=['export API_KEY=hunter2222']"
     )
     assert all(b"hunter2222" not in path.read_bytes() for path in inside.rglob("*") if path.is_file())
+
+
+def test_a_credential_of_the_environment_stays_there(inside, monkeypatch):
+    monkeypatch.setenv("MY_STORE", "https://me:hunter2222@host/x")
+    store = "data.root=${oc.env:MY_STORE}"
+    written(store)
+    search = ["-m", *SLURM, "launcher.start=false", "run_dir=sweep", store, "sweeper=optuna", "sweeper.metric=x"]
+    assert main([*search, "sweeper.trials=1", "optimizer.lr=interval(1,2)"]) == 0
+    choose(read("sweep"), read("sweep").trials[0])
+    assert all(b"hunter2222" not in path.read_bytes() for path in inside.rglob("*") if path.is_file())
+    for file in ("run/launch/config.yaml", "sweep/trial-0000/launch/config.yaml"):
+        assert config.load([], file=file)["data"]["root"] == "https://me:hunter2222@host/x"
+    monkeypatch.setenv("MY_STORE", "https://me:another1@host/x")
+    assert config.load([], file="run/launch/config.yaml")["data"]["root"] == "https://me:another1@host/x"
 
 
 def test_a_host_without_slurm_is_told_the_choices(inside, capsys, monkeypatch):
