@@ -18,6 +18,7 @@ from pretrain.launchers.frozen import command, folder_of, freeze, put, record
 from pretrain.launchers.options import SLURM, TORCHRUN, check_time
 from pretrain.ranks import check_spread
 from pretrain.runs.holder import holder
+from pretrain.signals import SIGNALS
 
 Written = Callable[[], DictConfig]
 
@@ -32,6 +33,7 @@ def start(config: Mapping[str, Any], overrides: Sequence[str], written: Written)
 
     Raises:
         InputError: the launcher is not there or refuses, or somebody works on the run already.
+        Stopped: a signal came before anything was started.
     """
     if launch.launched():
         raise InputError(
@@ -56,6 +58,7 @@ def _slurm(config: Mapping[str, Any], overrides: Sequence[str], written: Written
     if not options["start"]:
         print(f"written, not submitted: {path}")
         return 0
+    SIGNALS.check()
     number = slurm.submit(path)
     record(folder, launcher=SLURM, job=number)
     print(f"job {number} is submitted; its output: {folder / f'{number}.out'}")
@@ -72,7 +75,8 @@ def _torchrun(config: Mapping[str, Any], overrides: Sequence[str], written: Writ
     if config["launcher"]["start"]:
         record(folder, launcher=TORCHRUN)
         sys.stdout.flush()
-        os.execv(path, [str(path)])
+        SIGNALS.check()
+        os.execvp("bash", ["bash", str(path)])
     print(f"written, not started: {path}")
     return 0
 

@@ -46,13 +46,15 @@ def choose(sweep: Sweep, trial: Trial) -> None:
     Raises:
         InputError: the metric is not one that trials measure, or the config that came out is none.
     """
-    chosen = sweep.folder(trial) / FOLDER / CHOSEN
+    folder = sweep.folder(trial) / FOLDER
+    chosen = folder / CHOSEN
     with _alone(sweep):
         if not chosen.exists():
             study, _ = _study(sweep, seed=trial.number)
             params = study.ask(_space(sweep)).params
             put(chosen, json.dumps({"overrides": _overrides(params), "params": params}) + "\n")
-        refreeze(sweep, trial)
+        if not (folder / CONFIG).exists():
+            refreeze(sweep, trial)
 
 
 def refreeze(sweep: Sweep, trial: Trial) -> None:
