@@ -26,14 +26,17 @@ usage:
   pretrain [KEY=VALUE ...]            train; the same command continues an interrupted run
   pretrain -m KEY=A,B [...]           a run for each combination
   pretrain --cfg job [KEY=VALUE ...]  print the composed config and stop
+  pretrain launcher=slurm [...]       submit it to Slurm and return; launcher=torchrun: start it by torchrun
   pretrain shards ...                 pack own data into shards, check shards, list what a run saw
   pretrain checkpoints ...            list, verify, prune or doctor a run's checkpoints
   pretrain plan [KEY=VALUE ...]       what a run will need: FLOPs, memory, disk, data, time
   pretrain runs ...                   which runs there are and how they stand; compare, follow or stop them
+  pretrain sweep ...                  how the trials of -m stand; resume or retry them, name the best
   pretrain report RUN                 a run's curves, events and results as one page, RUN/report.html
   pretrain export RUN [--out DIR]     write a model for transformers, checked for equal outputs
 
 options:
+  --config FILE      a whole config (of a run, say) to change and train from, instead of composing one
   --config-dir DIR   own config groups and experiments, searched besides the packaged ones
   --traceback        show where in the code a wrong input was noticed
   --version, --help
@@ -105,14 +108,15 @@ def _train(arguments: list[str]) -> int:
         print(f"pretrain {__version__}")
         return 0
     given = list(arguments)
-    config_dir = _option(arguments, "--config-dir")
+    config_dir, file = _option(arguments, "--config-dir"), _option(arguments, "--config")
     show = _option(arguments, "--cfg")
     sweep = [a for a in arguments if a in ("-m", "--multirun")]
     overrides = [a for a in arguments if a not in sweep]
     for override in overrides:
         if override.startswith("-"):
             raise InputError(
-                f"unknown option '{override}'; options: --help, --version, --cfg job, -m, --config-dir DIR, --traceback"
+                f"unknown option '{override}'; options: --help, --version, --cfg job, -m, --config FILE, "
+                "--config-dir DIR, --traceback"
             )
         if "=" not in override and not override.startswith("~"):
             raise InputError(f"'{override}' is neither a verb ({', '.join(VERBS)}) nor KEY=VALUE")
@@ -121,16 +125,22 @@ def _train(arguments: list[str]) -> int:
             raise InputError(f"--cfg '{show}' is unknown; choices: job")
         from omegaconf import OmegaConf
 
-        print(OmegaConf.to_yaml(OmegaConf.create(redacted(config.load(overrides, config_dir)))), end="")
+        print(OmegaConf.to_yaml(OmegaConf.create(redacted(config.load(overrides, config_dir, file)))), end="")
         return 0
     if sweep:
         from pretrain.multirun import multirun
 
-        return multirun(overrides, config_dir)
-    composed = config.load(overrides, config_dir)
+        return multirun(overrides, config_dir, file)
+    composed = config.load(overrides, config_dir, file)
+    if composed["sweeper"]["kind"] != "grid":
+        raise InputError(f"sweeper={composed['sweeper']['kind']} is for sweeps; choices: pretrain -m ..., sweeper=grid")
     SIGNALS.check()
     if _is_finished(composed):
         return 0
+    if composed["launcher"]["kind"] != "local":
+        from pretrain.launchers.starting import start
+
+        return start(composed, overrides, lambda: config.written(overrides, config_dir, file))
     options = composed["trainer"]
     if launch.needed(options["devices"]):
         from pretrain.ranks import check_spread
@@ -178,6 +188,7 @@ VERBS = {
     "checkpoints": "checkpoints",
     "plan": "plan",
     "runs": "runs",
+    "sweep": "sweep",
     "report": "run_report",
     "export": "export",
 }

@@ -20,8 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from data.errors import InputError, choices
-from pretrain import resolvers
+from pretrain import grammar, resolvers, whole
+from pretrain.launchers import options as launchers
 from pretrain.schema import RunConfig
+from pretrain.sweeps import options as sweepers
 from pretrain.targets import check_trust
 
 # Parts of a config that are built from ``_target_`` nodes; their keys are checked against what is built.
@@ -83,22 +85,38 @@ def compose_raw(overrides: Sequence[str], config_dir: str | None = None) -> Dict
         raise InputError(_explain(error, overrides, config_dir)) from None
 
 
-def load(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
+def load(overrides: Sequence[str], config_dir: str | None = None, file: str | None = None) -> dict[str, Any]:
     """The resolved and checked config as plain dicts, lists and scalars.
 
+    Args:
+        overrides: in Hydra's grammar.
+        config_dir: see :func:`compose_raw`.
+        file: a whole config, such as a run's ``config.yaml``, to change instead of composing one.
+
     Raises:
-        InputError: see :func:`compose_raw`; also values that are missing.
+        InputError: see :func:`compose_raw` and :func:`pretrain.whole.read`; also values that are missing.
     """
-    composed = compose_raw(overrides, config_dir)
+    resolved = _typed(written(overrides, config_dir, file), RunConfig, "")
+    for key, kind_of in (("launcher", launchers.kind_of), ("sweeper", sweepers.kind_of)):
+        resolved[key] = _typed(OmegaConf.create(resolved[key]), kind_of(resolved[key]), f"{key}.")
+    check_trust(resolved, overrides)
+    return resolved
+
+
+def written(overrides: Sequence[str], config_dir: str | None = None, file: str | None = None) -> DictConfig:
+    """The config that :func:`load` resolves and checks, with its references to other places and the environment."""
+    return compose_raw(overrides, config_dir) if file is None else whole.read(file, overrides)
+
+
+def _typed(node: DictConfig, schema: type, where: str) -> dict[str, Any]:
     try:
-        _check_keys(composed, RunConfig, "")
-        typed = OmegaConf.merge(OmegaConf.structured(RunConfig), composed)
+        _check_keys(node, schema, where)
+        typed = OmegaConf.merge(OmegaConf.structured(schema), node)
         resolved = OmegaConf.to_container(typed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise InputError(_one_line(error)) from None
+        raise InputError(_one_line(error, where)) from None
     assert isinstance(resolved, dict)
-    _check_values(resolved, RunConfig, "")
-    check_trust(resolved, overrides)
+    _check_values(resolved, schema, where)
     return {str(key): value for key, value in resolved.items()}
 
 
@@ -152,7 +170,7 @@ def _mapping(node: Any, where: str) -> Any:
     return node
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException, where: str = "") -> str:
     if isinstance(error, InterpolationKeyError):
         wanted = re.search(r"Interpolation key '([^']+)'", str(error))
         if wanted:
@@ -162,26 +180,20 @@ def _one_line(error: BaseException) -> str:
             )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), None)
-    return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]
-
-
-def malformed_override(override: str) -> str:
-    """What to say of an override that Hydra cannot parse."""
-    key, _, value = override.partition("=")
-    return f"'{override}' is no override; put a value with special characters into quotes twice: {key}='\"{value}\"'"
+    return f"{where}{key}: {lines[0]}" if key and key not in lines[0] else lines[0]
 
 
 def _explain(error: BaseException, overrides: Sequence[str], config_dir: str | None) -> str:
     text = str(error)
     malformed = getattr(error, "override", None)
     if malformed is not None:
-        return malformed_override(malformed)
+        return grammar.malformed(malformed)
     unknown = re.search(
         r"Could not override '([^']+)'|Key '([^']+)' is not in struct|Could not delete from config. '([^']+)'", text
     )
     if unknown:
         key = next(part for part in unknown.groups() if part)
-        given = [o.lstrip("+~").split("=", 1)[0] for o in overrides]
+        given = [grammar.key_of(o) for o in overrides]
         full = key if key in given else next((k for k in given if k.startswith((f"{key}.", f"{key}@"))), key)
         group, at, place = full.partition("@")
         if at and group in groups(config_dir):
@@ -208,7 +220,7 @@ def _known_keys(overrides: Sequence[str], key: str, config_dir: str | None) -> l
     Where a key on the way is a reference to another place, one line that says so.
     """
     known = groups(config_dir)
-    chosen = [o for o in overrides if o.lstrip("+~").split("=", 1)[0].split("@")[0] in known]
+    chosen = [o for o in overrides if grammar.key_of(o).split("@")[0] in known]
     chosen += _searchpath(config_dir)
     GlobalHydra.instance().clear()
     try:

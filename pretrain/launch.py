@@ -26,8 +26,13 @@ _GRACE_S = 30.0  # beyond the time in which ranks notice by themselves that one 
 
 def needed(devices: int, environment: Mapping[str, str] = os.environ) -> bool:
     """Whether this process is to start others: several are wanted, and no launcher has started this one."""
-    launched = ("RANK" in environment and "WORLD_SIZE" in environment) or "LOCAL_RANK" in environment
-    return devices > 1 and not launched and int(environment.get("SLURM_STEP_NUM_TASKS", "1")) <= 1
+    return devices > 1 and not launched(environment)
+
+
+def launched(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a launcher has started this process as one of several."""
+    ranked = ("RANK" in environment and "WORLD_SIZE" in environment) or "LOCAL_RANK" in environment
+    return ranked or int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
 def first(environment: Mapping[str, str] = os.environ) -> bool:
@@ -57,7 +62,7 @@ def launch(arguments: Sequence[str], devices: int, num_nodes: int, silence_s: fl
                 [sys.executable, "-P", "-m", "pretrain", *arguments],
                 env={**os.environ, **environment, **{key: str(value) for key, value in rank.items()}},
                 process_group=0,  # a terminal's Ctrl-C reaches the parent alone, which passes it on once
-                preexec_fn=_be_a_child,
+                preexec_fn=be_a_child,
             )
         )
     return _supervise(children, silence_s)
@@ -77,7 +82,8 @@ def _meeting(num_nodes: int) -> tuple[dict[str, str], int]:
     return {}, int(os.environ["NODE_RANK"])
 
 
-def _be_a_child() -> None:
+def be_a_child() -> None:
+    """Ties a process that was just forked to this one, which passes signals on to it."""
     # What comes before it listens (see Signals.listen) waits for that, and does not end it as if it knew no signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     # If the parent is killed, its children are asked to save and stop, as by a scheduler.

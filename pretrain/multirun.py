@@ -1,83 +1,166 @@
-"""``pretrain -m``: one run after the other for each combination of the swept values, each in a directory of its own."""
+"""``pretrain -m``: a sweep, a run for each combination of values or for each choice of an optimizer."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-import signal
-import subprocess
+import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
-
 from data.errors import InputError
-from pretrain import config
-from pretrain.signals import EXIT_INTERRUPTED, EXIT_STOPPED, SIGNALS, STOPPING
+from pretrain import config, launch
+from pretrain.checkpoint.disk import make
+from pretrain.config import difference
+from pretrain.ending import DONE
+from pretrain.grammar import key_of, parse
+from pretrain.launchers.frozen import freeze
+from pretrain.launchers.options import LOCAL, SLURM
+from pretrain.launchers.starting import check
+from pretrain.lease import Lease
+from pretrain.sweeps import record, search
+from pretrain.sweeps.options import GRID, OPTUNA
+from pretrain.sweeps.record import Sweep, Trial
+from pretrain.sweeps.standing import PRUNED, Standing, standings
+from pretrain.sweeps.starting import start
+from pretrain.targets import COMMAND_LINE
+
+_LONGEST = 200
+
+
+def multirun(overrides: Sequence[str], config_dir: str | None = None, file: str | None = None) -> int:
+    """Starts every trial that is not under way; the same command continues a sweep, or lets it grow.
+
+    Returns:
+        The worst exit code of the runs; 0 where Slurm has taken them.
+
+    Raises:
+        InputError: a combination does not compose, noticed before the first run starts; or somebody else is at work
+            on the sweep.
+    """
+    if launch.launched():
+        raise InputError("-m was given to a process that a launcher has started; give it to one process")
+    if any(key_of(one) == "sweeper" and not one.endswith(f"={GRID}") for one in overrides):
+        return _search(overrides, config_dir, file)
+    chosen: dict[str, list[str]] = {}
+    whole: dict[str, list[str]] = {}
+    for each in combinations(overrides):
+        swept = [one for one in each if one not in overrides]
+        chosen[_folder(swept)], whole[_folder(swept)] = swept, each
+    configs = {folder: config.load(each, config_dir, file) for folder, each in whole.items()}
+    first = next(iter(configs.values()))
+    for one in configs.values():
+        _check(one, first)
+    with _opened(first, overrides) as sweep:
+        trials = sweep.adopt(chosen)
+        asked = [one for one in standings(sweep) if one.trial.folder in configs]
+        kept = {one.trial.folder for one in asked if _is_left_alone(one, configs[one.trial.folder])}
+        for trial in trials:
+            if trial.folder not in kept:
+                own = {**configs[trial.folder], "run_dir": str(sweep.folder(trial))}
+                freeze(own, partial(config.written, whole[trial.folder], config_dir, file))
+        return _start(sweep, trials, kept)
 
 
 def combinations(overrides: Sequence[str]) -> list[list[str]]:
     """The override lists of a sweep, in Hydra's sweep grammar (``a=1,2``, ``a=choice(1,2)``, ``a=range(1,4)``).
 
     Raises:
-        InputError: an override is malformed.
+        InputError: an override is malformed, or does not say how many values there are.
     """
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except OverrideParseException as error:
-        raise InputError(config.malformed_override(error.override)) from None
-    axes = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [str(o.input_line)]
-        for o in parsed
-    ]
+    axes = []
+    for one in parse(overrides):
+        if one.is_interval_sweep():
+            raise InputError(f"'{one.input_line}' has no end of values; choices: a list of them, sweeper=optuna")
+        values = one.sweep_string_iterator() if one.is_sweep_override() else None
+        axes.append(
+            [str(one.input_line)] if values is None else [f"{one.get_key_element()}={value}" for value in values]
+        )
     return [list(combination) for combination in itertools.product(*axes)]
 
 
-def multirun(overrides: Sequence[str], config_dir: str | None) -> int:
-    """Runs every combination; one that fails does not keep the others from running. Returns the worst exit code.
-
-    Raises:
-        InputError: a combination does not compose; noticed before the first run starts.
-    """
-    runs = []
-    for chosen in combinations(overrides):
-        swept = [o for o in chosen if o not in overrides and not o.startswith("run_dir=")]
-        base = config.load(chosen, config_dir)["run_dir"]
-        name = ",".join(o.replace("/", "_") for o in swept)
-        runs.append((chosen, f"{base}/{name}" if name else base))
-    worst = 0
-    for number, (chosen, run_dir) in enumerate(runs, start=1):
-        SIGNALS.check()
-        quoted = run_dir.replace("\\", "\\\\").replace("'", "\\'")
-        print(f"[{number}/{len(runs)}] {run_dir}", file=sys.stderr, flush=True)
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "pretrain",
-            *[o for o in chosen if not o.startswith("run_dir=")],
-            f"run_dir='{quoted}'",
-        ]
-        command += ["--config-dir", config_dir] if config_dir else []
-        code = _run(command)
-        if code in (EXIT_STOPPED, EXIT_INTERRUPTED):
-            return code  # a signal stops the sweep, not one of its runs alone
-        worst = max(worst, code if code >= 0 else 1)
-    return worst
+def _search(overrides: Sequence[str], config_dir: str | None, file: str | None) -> int:
+    """The same for trials whose values an optimizer chooses."""
+    parsed = parse(overrides)
+    space = [str(one.input_line) for one in parsed if one.is_sweep_override()]
+    if not space:
+        raise InputError("sweeper=optuna has nothing to choose; give KEY=interval(1,10), KEY=A,B or KEY=range(1,10)")
+    fixed = [one for one in overrides if one not in space]
+    base = config.load(fixed, config_dir, file)
+    _check(base, base, OPTUNA)
+    with _opened(base, overrides) as sweep:
+        sweep.search = {**base["sweeper"], "seed": base["seed"], "space": space}
+        trials = sweep.adopt({f"trial-{number:04d}": [] for number in range(base["sweeper"]["trials"])})
+        freeze({**base, "run_dir": str(sweep.path)}, partial(config.written, fixed, config_dir, file))
+        search.check(sweep)
+        found = standings(sweep)
+        kept = {one.trial.folder for one in found if _is_left_alone(one, base)}
+        for one in found:
+            if one.trial.overrides and one.trial.folder not in kept:
+                search.refreeze(sweep, one.trial)
+        return _start(sweep, trials, kept)
 
 
-def _run(command: list[str]) -> int:
-    """Runs one of the sweep's runs; a signal is passed on, and the run is given the time to save."""
-    with subprocess.Popen(command) as run:
-        former: dict[int, Any] = {
-            n: signal.signal(n, lambda number, frame: run.send_signal(number)) for n in STOPPING if n != signal.SIGINT
-        }
-        former[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the run as well
-        try:
-            return run.wait()
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)
+@contextmanager
+def _opened(first: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[Sweep]:
+    """The sweep that ``first`` lies in, to be started as it says; an earlier one's trials stay. Nobody else has it."""
+    path = Path(first["run_dir"]).expanduser().absolute()
+    make(path)
+    lease = Lease(path, first["run_dir"])
+    try:
+        known = record.read(path) if (path / record.FILE).exists() else None
+        kind = first["sweeper"]["kind"]
+        if known is not None and bool(known.search) != (kind == OPTUNA):
+            raise InputError(f"'{path}' is a sweep of another kind than sweeper={kind}; give another run_dir=...")
+        trust = [one for one in overrides if key_of(one) in COMMAND_LINE and not key_of(one).startswith("launcher.")]
+        yield Sweep(path, os.getcwd(), _job(first), trust, {}, known.trials if known is not None else [])
+    finally:
+        lease.let_go()
+
+
+def _start(sweep: Sweep, trials: Sequence[Trial], kept: set[str]) -> int:
+    sweep.write()
+    if kept:
+        print(f"{len(kept)} of {len(sweep.trials)} trials are finished or under way", file=sys.stderr)
+    return start(sweep, [trial for trial in trials if trial.folder not in kept])
+
+
+def _folder(swept: Sequence[str]) -> str:
+    name = ",".join(swept).replace("/", "_")
+    ordinary = name and len(name.encode()) <= _LONGEST and name.isprintable() and not re.search(r"[\"\\\\]", name)
+    return name if ordinary else f"trial-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def _check(one: Mapping[str, Any], first: Mapping[str, Any], sweeper: str = GRID) -> None:
+    """Raises an InputError unless a trial's config can be started together with that of the first."""
+    if one["run_dir"] != first["run_dir"]:
+        raise InputError(
+            f"the trials would lie in different places ('{first['run_dir']}', '{one['run_dir']}'); give run_dir=DIR "
+            "for the sweep as a whole"
+        )
+    if one["sweeper"]["kind"] != sweeper:
+        raise InputError(f"sweeper={one['sweeper']['kind']} is for the command line to say, and not for a config file")
+    kind = one["launcher"]["kind"]
+    if kind not in (LOCAL, SLURM):
+        raise InputError(f"launcher={kind} starts no sweep; choices for -m: launcher={LOCAL}, launcher={SLURM}")
+    if kind == SLURM:
+        check(one)
+        apart = [key for key in difference(_job(first), _job(one)) if not key.startswith("name")]
+        if apart:
+            raise InputError(f"{apart[0]} differs between trials, and one array job has one of it; sweep over others")
+
+
+def _job(one: Mapping[str, Any]) -> dict[str, Any]:
+    trainer = {key: one["trainer"][key] for key in ("devices", "num_nodes", "accelerator")}
+    return {"name": one["name"], "launcher": one["launcher"], "trainer": trainer}
+
+
+def _is_left_alone(one: Standing, wanted: Mapping[str, Any]) -> bool:
+    """Whether a trial needs no start: it is in Slurm's queue, hopeless, or has all the steps that are wanted now."""
+    done = one.run is not None and one.state == DONE and one.run.step >= wanted["max_steps"]
+    return done or one.state == PRUNED or bool(one.job)

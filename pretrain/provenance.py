@@ -49,6 +49,25 @@ def provenance(overrides: list[str]) -> dict[str, Any]:
     }
 
 
+def submission() -> dict[str, Any]:
+    """A row for ``submitted.jsonl``: what a run is launched with, whenever and wherever it will start."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "code": code_version(),
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "host": socket.gethostname(),
+        "folder": os.getcwd(),
+    }
+
+
+def installed() -> str:
+    """The packages of this environment, one ``name==version`` a line."""
+    found = {f"{one.name}=={one.version}" for one in metadata.distributions()}
+    return "".join(f"{line}\n" for line in sorted(found, key=str.lower))
+
+
 def code_version() -> str | None:
     """The git commit of an editable checkout, with ``+`` where it has changes; None for an installed package."""
     home = Path(__file__).resolve().parent.parent

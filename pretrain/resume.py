@@ -15,8 +15,8 @@ from pretrain.redaction import redacted
 _MODEL = re.compile(r"encoders\..*|tasks\.[^.]+\.(objective|encoders)(\..*)?")
 # What of an encoder or objective is drawn anew in training, and is no part of what it computes.
 _NOISE = re.compile(r".*\.((attention_|mlp_|input_|feature_)?dropout|layer_drop)")
-# What changes memory and time alone is not even said.
-_SILENT = re.compile(r".*\.checkpoint_blocks|trainer\.compile")
+# What changes memory, time or place alone is not even said.
+_SILENT = re.compile(r".*\.checkpoint_blocks|trainer\.compile|(launcher|sweeper)\..*")
 _ORDER = re.compile(
     r"seed|order\..*|tasks\.[^.]+\.(batch_size|alpha|source\.[^.]+\.weight|prepare\.(?!tokenizer$|.*\.tokenizer$).*)|tasks\.[^.]+"
 )

@@ -238,6 +238,10 @@ class RunConfig:
     gradient_clip_norm: float | None = field(default=MISSING, metadata={"above": 0})
     sick: SickConfig = MISSING
     trainer: TrainerConfig = MISSING
+    launcher: Any = MISSING
+    """Who starts the run's processes; its keys are those of :mod:`pretrain.launchers.options`."""
+    sweeper: Any = MISSING
+    """Which runs ``-m`` makes; its keys are those of :mod:`pretrain.sweeps.options`."""
     order: OrderConfig = MISSING
     loader: LoaderConfig = MISSING
     cache: CacheConfig = MISSING

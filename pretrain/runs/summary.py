@@ -73,7 +73,7 @@ def summarise(folder: Path) -> Summary:
     seconds = median(row["seconds"] for row in speed) if speed else 0.0
     newest = next(iter(published(folder / "checkpoints")), None)
     checkpoint = step_of(newest) if newest is not None else None
-    step, max_steps = max(int(last.get("step", 0)), checkpoint or 0), _max_steps(folder)
+    step, max_steps = max(int(last.get("step", 0)), checkpoint or 0), max_steps_of(folder)
     state, cause = _state(folder, held, checkpoint, max_steps)
     rows = starts(folder)
     seen = _mtime(folder / PROGRESS)
@@ -135,7 +135,8 @@ def _kept(folder: Path, step: int) -> float:
     return step * sum(rows) / len(rows) if rows else 0.0
 
 
-def _max_steps(folder: Path) -> int:
+def max_steps_of(folder: Path) -> int:
+    """Of the config in ``folder``; 0 if there is none."""
     try:
         # Reading the YAML of a thousand runs takes seconds; this key stands at the left of a line of its own.
         found = _MAX_STEPS.search((folder / CONFIG).read_text(errors="replace"))

@@ -1,27 +1,22 @@
-"""A real Slurm: a job of two tasks is warned of its time limit, preempted and requeued, and comes to the same end.
-
-The cluster is one that ``SLURM_CONF`` names, or that the command in ``PRETRAIN_SLURM_UP`` starts in a directory it is
-given (and prints ``export SLURM_CONF=...``), with a partition ``urgent`` that preempts ``main``.
-"""
+"""A real Slurm: a job of two tasks is warned of its time limit, preempted and requeued, and comes to the same end."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.campaign import newest_step, steps_of
+from tests.faults.cluster import state, until
 from tests.faults.recipes import recipe
 from tests.integration.runs import outcome
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.usefixtures("cluster")]
 
 STEPS = 1500
 COMMAND = [*recipe("mlm_tiny"), "evaluate.every_n_steps=100000", "checkpoint.every_n_steps=500"]
@@ -32,26 +27,6 @@ COMMAND += [
     "trainer.devices=2",
     "interruption.silence_s=10",
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Slurm's programs answer."""
-    before, up = os.environ.get("SLURM_CONF"), os.environ.get("PRETRAIN_SLURM_UP")
-    folder = tmp_path_factory.mktemp("slurm")
-    if before is None and up is not None:
-        told = subprocess.run([*up.split(), str(folder)], capture_output=True, text=True, timeout=300, check=False)
-        found = re.search(r"SLURM_CONF=(\S+)", told.stdout)
-        if found:
-            os.environ["SLURM_CONF"] = found[1]
-    if not shutil.which("sbatch") or subprocess.run(["sinfo"], capture_output=True, check=False).returncode:
-        pytest.skip("no Slurm: give SLURM_CONF, or PRETRAIN_SLURM_UP='slurm-up --install -n 2 -c 4'")
-    yield
-    if before is None and up is not None:
-        down = Path(up.split()[0]).with_name("slurm-down")
-        if down.exists():
-            subprocess.run([str(down), str(folder)], check=False, capture_output=True, timeout=60)
-        os.environ.pop("SLURM_CONF", None)
 
 
 def submit(folder: Path, name: str, *options: str, steps: int = STEPS) -> str:
@@ -67,19 +42,6 @@ def submit(folder: Path, name: str, *options: str, steps: int = STEPS) -> str:
         ["sbatch", "--parsable", *fixed, *options, str(script)], capture_output=True, text=True, check=True
     )
     return done.stdout.strip().split(";")[0]
-
-
-def state(job: str) -> str:
-    told = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"JobState=(\w+)", told)
-    return found[1] if found else "gone"
-
-
-def until(condition: Callable[[], bool], seconds: float = 480) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it takes too long"
-        time.sleep(0.1)
 
 
 def running_at(folder: Path, name: str, step: int) -> None:

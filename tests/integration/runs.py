@@ -41,6 +41,10 @@ SMALL = [
     "tasks.wav2vec.prepare.num_negatives=5",
 ]
 
+# The same of text alone.
+TEXT = [one for one in SMALL if not one.startswith(("encoders.image", "encoders.audio", "tasks.c", "tasks.wav"))]
+TEXT = ["experiment=mlm_tiny", *TEXT]
+
 
 def start(arguments: Sequence[str], before: Callable[[], None] | None = None) -> int:
     """Forks a process that runs ``pretrain ARGUMENTS``; ``before`` may sabotage it first. Returns its id."""

@@ -60,6 +60,16 @@ def test_own_launcher_equals_torchrun(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_torchrun_launcher_starts_two_processes_and_goes_on_alone(tmp_path: Path) -> None:
+    pretrain = [sys.executable, "-m", "pretrain", *EXACT, f"run_dir={tmp_path / 'run'}"]
+    launch(*pretrain, "launcher=torchrun", "trainer.devices=2", "max_steps=6", "schedule=constant")
+    assert checkpoint.find(tmp_path / "run").step == 6
+    launch("bash", str(tmp_path / "run/launch/torchrun.sh"))  # nothing left to do
+    launch(*pretrain, "schedule=constant")
+    assert ledger(tmp_path / "run") == list(computed(RunDirectory(str(tmp_path / "run"), rank=-1), 1, 12))
+
+
+@pytest.mark.slow
 def test_a_sweep_makes_a_run_for_each_combination(tmp_path: Path) -> None:
     launch(
         sys.executable,
@@ -72,6 +82,6 @@ def test_a_sweep_makes_a_run_for_each_combination(tmp_path: Path) -> None:
         "max_steps=2",
         "optimizer.lr=1e-3,2e-3",
     )
-    runs = sorted(path.name for path in tmp_path.iterdir())
-    assert runs == [f"seed={s},optimizer.lr={lr}" for s in (0, 1) for lr in ("0.001", "0.002")]
-    assert len({checkpoint.digest(checkpoint.find(path)) for path in tmp_path.iterdir()}) == 4
+    runs = sorted(tmp_path.glob("seed=*"))
+    assert [path.name for path in runs] == [f"seed={s},optimizer.lr={lr}" for s in (0, 1) for lr in ("0.001", "0.002")]
+    assert len({checkpoint.digest(checkpoint.find(path)) for path in runs}) == 4

@@ -1,0 +1,74 @@
+import json
+
+import pytest
+
+from pretrain.cli import main
+from pretrain.sweeps.record import read
+from pretrain.sweeps.starting import ranges
+
+GRID = ["-m", "experiment=mlm_tiny", "launcher=slurm", "launcher.start=false", "run_dir=sweep"]
+
+
+@pytest.fixture
+def inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def refused(inside, capsys):
+    def call(*arguments):
+        assert main(list(arguments)) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        return said
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"), [([0], "0"), ([0, 1, 2, 5], "0-2,5"), ([7, 3, 4], "3-4,7"), ([1, 3, 5], "1,3,5")]
+)
+def test_elements_of_an_array(numbers, text):
+    assert ranges(numbers) == text
+
+
+def test_a_grid_is_one_array_and_a_directory_each(inside):
+    assert main([*GRID, "seed=0,1", "optimizer.lr=1e-3,2e-3", "launcher.at_once=3"]) == 0
+    names = [f"seed={s},optimizer.lr={lr}" for s in (0, 1) for lr in ("0.001", "0.002")]
+    assert (inside / "sweep/launch/trials.txt").read_text().splitlines() == [f"{inside}/sweep/{n}" for n in names]
+    assert "\n#SBATCH --array=0-3%3\n" in (inside / "sweep/launch/job.sh").read_text()
+    for name in names:
+        assert f"run_dir: {inside}/sweep/{name}\n" in (inside / "sweep" / name / "launch/config.yaml").read_text()
+
+
+def test_a_sweep_grows_and_numbers_stay(inside):
+    assert main([*GRID, "seed=3,4"]) == 0
+    assert main([*GRID, "seed=2,3,4"]) == 0
+    found = read("sweep")
+    assert [(one.number, one.overrides) for one in found.trials] == [(0, ["seed=3"]), (1, ["seed=4"]), (2, ["seed=2"])]
+    assert "\n#SBATCH --array=0-2\n" in (inside / "sweep/launch/job.sh").read_text()
+
+
+def test_names_that_no_folder_can_have_are_replaced(inside):
+    long = "x" * 300
+    assert main([*GRID, f"name=a,{long},'b\"c'"]) == 0
+    folders = [one.folder for one in read("sweep").trials]
+    assert folders[0] == "name=a"
+    assert [folder[:6] for folder in folders[1:]] == ["trial-", "trial-"]
+    assert len(set(folders)) == 3
+
+
+def test_what_is_no_sweep_is_named(refused, inside):
+    assert "lie in different places" in refused("-m", "experiment=mlm_tiny,clm_tiny")
+    assert "trainer.devices differs between trials" in refused(*GRID, "trainer.devices=1,2")
+    assert "launcher=torchrun starts no sweep" in refused("-m", "launcher=torchrun", "seed=1,2")
+    assert "'nowhere' is no sweep" in refused("sweep", "status", "nowhere")
+    assert "holds a credential" in refused("-m", "seed=1,2", "run_dir=x", "data.root='https://a:hunter2222@h/'")
+    assert main([*GRID, "seed=3,4"]) == 0
+    assert "has no trial 2; choices: 0 to 1" in refused("sweep", "retry", "sweep", "2")
+    assert "say by which held-out value" in refused("sweep", "best", "sweep")
+    assert "no trial of" in refused("sweep", "best", "sweep", "--metric", "a", "--mode", "min")
+    assert "say which values of 'a' are good" in refused("sweep", "best", "sweep", "--metric", "a")
+    (inside / "sweep/sweep.json").write_text(json.dumps({"trials": 3}))
+    assert "sweep.json' cannot be read" in refused("sweep", "status", "sweep")
