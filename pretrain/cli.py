@@ -32,6 +32,7 @@ usage:
   pretrain runs ...                   which runs there are and how they stand; compare, follow or stop them
   pretrain report RUN                 a run's curves, events and results as one page, RUN/report.html
   pretrain export RUN [--out DIR]     write a model for transformers, checked for equal outputs
+  pretrain embed RUN SHARDS --out DIR embeddings of samples or files by a trained encoder
 
 options:
   --config-dir DIR   own config groups and experiments, searched besides the packaged ones
@@ -180,6 +181,7 @@ VERBS = {
     "runs": "runs",
     "report": "run_report",
     "export": "export",
+    "embed": "embed",
 }
 """Verb -> the module of :mod:`pretrain.verbs` with its ``main(arguments)``."""
 

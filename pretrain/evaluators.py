@@ -19,6 +19,7 @@ from data.stream import Stream
 from modalities.contrastive import recall
 from modalities.objective import Step
 from pretrain.build import make
+from pretrain.devices import moved
 from pretrain.model import Model, Task, check_sides
 
 log = logging.getLogger("pretrain")
@@ -75,7 +76,7 @@ class Samples:
         device = next(model.parameters()).device
         if self._batches is None:
             self._batches = self._prepare()
-        return [_to(batch, device) for batch in self._batches]
+        return [moved(batch, device) for batch in self._batches]
 
     def _prepare(self) -> list[dict[str, Any]]:
         data = TaskData(self.stream, self.prepare, self.batch_size)
@@ -92,12 +93,6 @@ class Samples:
         for one in self.rejected:
             log.warning("held-out sample %s; it is left out", one)
         return batches
-
-
-def _to(value: Any, device: torch.device) -> Any:
-    if isinstance(value, dict):
-        return {key: _to(inner, device) for key, inner in value.items()}
-    return value.to(device) if hasattr(value, "to") else value
 
 
 class Heldout:
