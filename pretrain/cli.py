@@ -33,6 +33,7 @@ usage:
   pretrain report RUN                 a run's curves, events and results as one page, RUN/report.html
   pretrain export RUN [--out DIR]     write a model for transformers, checked for equal outputs
   pretrain embed RUN SHARDS --out DIR embeddings of samples or files by a trained encoder
+  pretrain search DIR --text TEXT     what of such embeddings is most like a text, a file or a sample
 
 options:
   --config-dir DIR   own config groups and experiments, searched besides the packaged ones
@@ -182,6 +183,7 @@ VERBS = {
     "report": "run_report",
     "export": "export",
     "embed": "embed",
+    "search": "search",
 }
 """Verb -> the module of :mod:`pretrain.verbs` with its ``main(arguments)``."""
 

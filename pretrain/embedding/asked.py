@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,7 @@ def embed(asked: Asked, store: Store, rank: int = 0, world_size: int = 1) -> dic
         projection=extractor.projection,
         width=extractor.width,
         prepare=node,
+        needs={what: list(wanted) for what, wanted in prepare.needs.items()},
         source=[located(place) for place in asked.source],
         files=asked.files,
         fingerprint=stream.fingerprint(),
@@ -113,7 +114,7 @@ def embed(asked: Asked, store: Store, rank: int = 0, world_size: int = 1) -> dic
     return job.finish()
 
 
-def open_stream(source: Sequence[str], files: bool, needs: dict[str, tuple[str, ...]], store: Store) -> Stream:
+def open_stream(source: Sequence[str], files: bool, needs: Mapping[str, Sequence[str]], store: Store) -> Stream:
     """The samples of ``source`` in their order.
 
     Raises:
@@ -123,7 +124,7 @@ def open_stream(source: Sequence[str], files: bool, needs: dict[str, tuple[str, 
         return FileStream("files", source, [one for wanted in needs.values() for one in wanted])
     stream = Stream("embed", list(source), seed=0, ordering=None, store=store)
     for one in stream.sources:
-        one.require(needs, _MOST_LACKING)
+        one.require({what: tuple(wanted) for what, wanted in needs.items()}, _MOST_LACKING)
     return stream
 
 

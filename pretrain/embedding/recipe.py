@@ -27,6 +27,7 @@ class Recipe:
         projection: features of the joint space, None: no projection.
         width: D, of what comes out.
         prepare: config node of what prepares samples.
+        needs: what a sample must have, as the prepare says it.
         source: patterns of shards, or files and folders.
         files: whether ``source`` names loose files.
         fingerprint: of the shards or files.
@@ -49,6 +50,7 @@ class Recipe:
     projection: int | None
     width: int
     prepare: dict[str, Any]
+    needs: dict[str, list[str]]
     source: list[str]
     files: bool
     fingerprint: dict[str, str]
