@@ -11,7 +11,7 @@ import torch
 
 from data.loading.loader import StepBatch
 from pretrain.callbacks.quarantine import HELD_OUT, rows, write
-from pretrain.evaluators import Scores
+from pretrain.evaluation.scores import Scores
 from pretrain.model import Model
 from pretrain.module import Pretraining
 from pretrain.run import RunDirectory
