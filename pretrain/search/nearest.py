@@ -6,12 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    """(N, D) -> float64 rows of length 1; a row of zeros stays one."""
-    wide = np.asarray(rows, dtype=np.float64)
-    lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
-    return wide / np.where(lengths > 0, lengths, 1.0)
+from pretrain.vectors import unit
 
 
 def cosine(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
