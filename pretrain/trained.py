@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +16,8 @@ from modalities.prepare import Prepare
 from pretrain import checkpoint
 from pretrain.build import make
 from pretrain.checkpoint.folder import MANIFEST
+from pretrain.inputs import plain_node
 from pretrain.run import RunDirectory
-from pretrain.targets import locate
 
 
 class Trained:
@@ -129,25 +128,9 @@ class Trained:
             changed: arguments that are to be others.
 
         Raises:
-            InputError: it does not take such an argument.
+            InputError: see :func:`pretrain.inputs.plain_node`.
         """
-        for task, spec in self.config["tasks"].items():
-            for side, encoder in spec["encoders"].items():
-                if encoder == name:
-                    part = spec["prepare"].get(side)
-                    node, where = (part, f"tasks.{task}.prepare.{side}") if isinstance(part, Mapping) else (None, "")
-                    return self._plain(node or spec["prepare"], where or f"tasks.{task}.prepare", changed)
-        raise InputError(f"encoder '{name}' has no task in '{self.place}' that says how its inputs are prepared")
-
-    def _plain(self, node: Mapping[str, Any], where: str, changed: Mapping[str, Any]) -> dict[str, Any]:
-        target = locate(str(node["_target_"]), where, self.roots)
-        plain: type = getattr(target, "plain", target)
-        names = list(inspect.signature(plain).parameters)
-        for key in changed:
-            if key not in names:
-                raise InputError(f"{where} takes no {key}; {choices(key, names)}")
-        kept = {key: value for key, value in node.items() if key in names}
-        return {"_target_": f"{plain.__module__}.{plain.__qualname__}", **kept, **changed}
+        return plain_node(self.config["tasks"], name, self.roots, changed)
 
     def prepare(self, name: str, node: Mapping[str, Any] | None = None) -> Prepare:
         """What prepares the inputs of encoder ``name``, by ``node`` (default: :meth:`prepare_node`).

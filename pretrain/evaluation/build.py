@@ -6,11 +6,15 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from data.errors import InputError
 from data.store.store import Store
+from modalities.prepare import Prepare
 from pretrain.build import make
 from pretrain.evaluation.heldout import Heldout, check_heldout
-from pretrain.evaluation.kinds.retrieval import Retrieval
+from pretrain.evaluation.kinds.evaluator import EmbeddingEvaluator
 from pretrain.evaluation.scores import Evaluator
+from pretrain.evaluation.setting import Setting
+from pretrain.inputs import loose_node, plain_node
 from pretrain.model import Model
 
 log = logging.getLogger("pretrain")
@@ -26,13 +30,25 @@ def build_evaluators(config: Mapping[str, Any], model: Model, store: Store) -> l
         if spec["heldout"] is not None:
             check_heldout(name, spec["heldout"], model.tasks[name].prepare.needs, store, max_share)
             found.append(Heldout(model.tasks[name], spec["heldout"], samples, batch_size, waits, store))
+    roots = tuple(config["trusted_roots"])
+
+    def inputs(encoder: str, loose: bool) -> Prepare:
+        node = plain_node(config["tasks"], encoder, roots)
+        prepare: Prepare = make(loose_node(node) if loose else node, f"prepare of encoder '{encoder}'", roots)
+        return prepare
+
+    setting = Setting(inputs, store, samples, batch_size, waits, max_share)
     for name, node in config["evaluators"].items():
-        evaluator: Retrieval = make(node, f"evaluators.{name}", tuple(config["trusted_roots"]))
-        evaluator.name = name
-        reason = "it has no source" if evaluator.source is None else evaluator.missing(model)
+        evaluator = make(node, f"evaluators.{name}", roots)
+        if not isinstance(evaluator, EmbeddingEvaluator):
+            raise InputError(
+                f"evaluators.{name} is a {type(evaluator).__name__}, not a "
+                "pretrain.evaluation.kinds.evaluator.EmbeddingEvaluator"
+            )
+        reason = evaluator.missing(model)
         if reason:
             log.info("evaluator '%s' is left out: %s", name, reason)
             continue
-        evaluator.open(name, samples, batch_size, waits, store, max_share)
+        evaluator.open(name, setting)
         found.append(evaluator)
     return found

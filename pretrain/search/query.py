@@ -13,6 +13,7 @@ from data.sample import Sample
 from data.store.store import Store
 from pretrain.embedding.extract import NONE, Extractor
 from pretrain.embedding.table import Table
+from pretrain.inputs import loose_node
 from pretrain.search.samples import Originals
 from pretrain.trained import Trained, run_place
 
@@ -119,7 +120,7 @@ class Asker:
             raise InputError(f"--file '{path}' cannot be read: {error.strerror}") from None
         trained = self.trained
         for name in trained.encoders:
-            prepare = trained.prepare(name, _loose(trained, name))
+            prepare = trained.prepare(name, loose_node(trained.prepare_node(name)))
             if any(extension in wanted for wanted in prepare.needs.values()):
                 return self._embedded(prepare.modality, path.name, Sample("", path.name, {extension: content}))
         raise InputError(f"--file '{path}': no encoder of '{trained.place}' takes files of this kind")
@@ -137,18 +138,12 @@ class Asker:
 
     def _embedded(self, modality: str, title: str, sample: Sample) -> Query:
         trained, name, extractor = self._extractor(modality)
-        prepare = trained.prepare(name, _loose(trained, name))
+        prepare = trained.prepare(name, loose_node(trained.prepare_node(name)))
         try:
             item = prepare(sample, np.random.default_rng(0), False)
         except SampleError as error:
             raise InputError(f"{title} cannot be searched for: {error}") from None
         return Query(title, extractor(prepare.collate([item]))[0].numpy(), sample)
-
-
-def _loose(trained: Trained, name: str) -> dict[str, object]:
-    """How inputs are prepared that come from no shard: a text is the whole member."""
-    node = trained.prepare_node(name)
-    return node | {"member": TEXT, "field": None} if "member" in node else node
 
 
 def _comparable(a: Table, b: Table) -> bool:
