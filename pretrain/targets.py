@@ -49,7 +49,7 @@ ROOTS = (*_OWN, *_CLASSES)
 # However far the user's trust goes, these packages are not opened beyond what is above.
 _CLOSED = {name.partition(".")[0] for name in ROOTS} | {"data", "conf"}
 # Keys that let a run execute what is not its own. A config file is often somebody else's: it cannot permit itself that.
-_COMMAND_LINE = ("trusted_roots", "cache.allowed_pipes")
+COMMAND_LINE = ("trusted_roots", "cache.allowed_pipes")
 # Arguments of others' factories that load code or pickles from a place that the config names.
 _REFUSED_ARGUMENTS = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "trust_remote_code", "auto_map")
 _REFUSED_PREFIXES = ("hf_hub:", "hf-hub:", "local-dir:", "local_dir:")
@@ -94,7 +94,7 @@ def check_trust(config: Mapping[Any, Any], overrides: Sequence[str]) -> None:
         InputError: a config file lets itself run code, or a trusted root is no package of the user's.
     """
     said = {override.partition("=")[0].lstrip("+") for override in overrides}
-    for key in _COMMAND_LINE:
+    for key in COMMAND_LINE:
         node: Any = config
         for part in key.split("."):
             node = node[part]

@@ -20,8 +20,18 @@ from pretrain.model import Model
 log = logging.getLogger("pretrain")
 
 
-def build_evaluators(config: Mapping[str, Any], model: Model, store: Store) -> list[Evaluator]:
-    """Held-out metrics of each task that has held-out data, then those under ``evaluators`` that this run can have."""
+def build_evaluators(config: Mapping[str, Any], model: Model, store: Store, workers: int = 0) -> list[Evaluator]:
+    """Held-out metrics of each task that has held-out data, then those under ``evaluators`` that this run can have.
+
+    Args:
+        config: of the run, resolved.
+        model: what is to be measured.
+        store: where shards are read from.
+        workers: processes that prepare samples for evaluators; none beside those of a training.
+
+    Raises:
+        InputError: a source matches nothing or lacks a member, or an evaluator is none.
+    """
     samples, batch_size = config["evaluate"]["samples"], config["evaluate"]["batch_size"]
     waits = (config["loader"]["warn_after_s"], config["loader"]["deadline_s"])
     max_share = config["quarantine"]["max_share"]
@@ -37,7 +47,7 @@ def build_evaluators(config: Mapping[str, Any], model: Model, store: Store) -> l
         prepare: Prepare = make(loose_node(node) if loose else node, f"prepare of encoder '{encoder}'", roots)
         return prepare
 
-    setting = Setting(inputs, store, samples, batch_size, waits, max_share)
+    setting = Setting(inputs, store, samples, batch_size, waits, max_share, workers)
     for name, node in config["evaluators"].items():
         evaluator = make(node, f"evaluators.{name}", roots)
         if not isinstance(evaluator, EmbeddingEvaluator):

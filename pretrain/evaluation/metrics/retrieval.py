@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import comb
 
@@ -54,8 +55,8 @@ def recall(
 def chance(names: np.ndarray, k: int) -> float:
     """Probability that one of k candidates drawn without looking is right, averaged over the queries."""
     total = len(names)
-    sizes = np.bincount(names)
     if k >= total:
         return 1.0
-    missed = sum(int(size) * comb(total - int(size), k) / comb(total, k) for size in sizes if size)
-    return 1.0 - float(missed) / total
+    sizes = Counter(np.bincount(names).tolist())
+    found = sum(count * size * (1 - comb(total - size, k) / comb(total, k)) for size, count in sizes.items())
+    return float(found) / total
