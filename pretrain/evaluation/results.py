@@ -18,6 +18,11 @@ def path_of(run: Path, step: int) -> Path:
     return run / FOLDER / f"{directory_name(step)}.json"
 
 
+def baseline_of(run: Path) -> Path:
+    """The file of the model as it began, before any step."""
+    return run / FOLDER / "untrained.json"
+
+
 def read(path: Path) -> dict[str, Any] | None:
     """``{"step", "checkpoint", "averaged", "metrics"}``, None where there is no such file or it is none of ours."""
     try:

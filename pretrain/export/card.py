@@ -149,10 +149,13 @@ def _results(origin: Origin) -> list[str]:
     results = origin.results()
     if results is None:
         return [f"None were measured at step {origin.content.step}."]
-    rows = ["| metric | value | chance |", "|---|---|---|"]
+    began = origin.baseline()
+    more = (" untrained |", "---|") if began else ("", "")
+    rows = [f"| metric | value | chance |{more[0]}", f"|---|---|---|{more[1]}"]
     for name, score in results["metrics"].items():
         chance = f"{score['chance']:.4g}" if "chance" in score else ""
-        rows.append(f"| {name} | {score['value']:.4g} | {chance} |")
+        before = (f" {began[name]:.4g} |" if name in began else " |") if began else ""
+        rows.append(f"| {name} | {score['value']:.4g} | {chance} |{before}")
     return [f"At step {results['step']:,}, on held-out samples of the run's own sources:", "", *rows]
 
 
@@ -171,7 +174,7 @@ def _parity(plan: Plan, parity: Parity | None) -> list[str]:
 def _limits(origin: Origin, plan: Plan) -> list[str]:
     lines = [
         "- Evaluated on the sources above only; nothing is known of other domains.",
-        "- No baselines, downstream tasks, behavioural tests or tests for bias are part of this card.",
+        "- No behavioural tests or tests for bias are part of this card, nor other downstream tasks than those above.",
     ]
     if origin.content.state["step"] < origin.frozen().get("max_steps", 0):
         lines.append("- The run had not come to its end.")

@@ -27,7 +27,8 @@ _WHOLE = 400_000  # bytes of a recording that goes into the page as it is
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1d1d1f;background:#fff}
 section{border-top:1px solid #d0d0d5;padding:1rem 0}ol{display:flex;flex-wrap:wrap;gap:1rem;list-style:none;padding:0}
-li,.query{width:13rem}img{max-width:12rem;display:block}audio{width:12rem}p{margin:.3rem 0;overflow-wrap:anywhere}
+li,.query{width:13rem}img{width:12rem;display:block;border-radius:4px}
+audio{width:12rem}p{margin:.3rem 0;overflow-wrap:anywhere}
 .score{color:#6e6e73}.note{color:#8a4b00}
 @media(prefers-color-scheme:dark){body{background:#161618;color:#eee}section{border-color:#444}.score{color:#aaa}}
 """
@@ -88,13 +89,9 @@ def _show(sample: Sample | None, text: TextMember) -> str:
     """All of a sample that people can look at or listen to."""
     if sample is None:
         return '<p class="note">cannot be shown</p>'
-    shown = ""
-    for extension, content in sample.members.items():
-        if extension in PICTURES:
-            shown += _picture(content)
-        elif extension in SOUNDS:
-            shown += _sound(extension, content)
-    return shown + _text(sample, text)
+    pictures = [_picture(content) for extension, content in sample.members.items() if extension in PICTURES]
+    sounds = [_sound(extension, content) for extension, content in sample.members.items() if extension in SOUNDS]
+    return "".join(pictures + sounds) + _text(sample, text)
 
 
 def _picture(content: bytes) -> str:

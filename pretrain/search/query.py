@@ -105,7 +105,9 @@ class Asker:
         Raises:
             InputError: no encoder takes texts, or this one cannot be used.
         """
-        return self._embedded("text", f'"{text}"', Sample("", "query", {TEXT: text.encode()}))
+        found = self._embedded("text", f'"{text}"', Sample("", "query", {TEXT: text.encode()}))
+        found.sample = None  # its title shows it
+        return found
 
     def file(self, path: Path) -> Query:
         """A picture, a recording or a text file.

@@ -24,6 +24,11 @@ def parser() -> argparse.ArgumentParser:
     add("run", metavar="RUN", help="run directory (its newest sound checkpoint), or one step-XXXXXXXX folder")
     add("overrides", metavar="KEY=VALUE", nargs="*", help="changes of the run's config; watch=true")
     add("--ema", action="store_true", help="the moving average of the weights (default: as evaluate.ema says)")
+    add(
+        "--untrained",
+        action="store_true",
+        help="the same model as it began, to compare with: evaluations/untrained.json",
+    )
     add("--out", metavar="FILE", type=Path, help="write the values there instead")
     add("--json", action="store_true", help="print one JSON object")
     add("--device", metavar="DEVICE", default="auto", help="auto (default), cpu or cuda")
@@ -46,7 +51,7 @@ def main(argv: list[str]) -> int:
     Raises:
         InputError: RUN has no sound checkpoint, or a part of the config or its data is not there.
     """
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse_intermixed_args(argv)  # changes may stand before and behind options
     watch = any(_WATCH.get(one, False) for one in arguments.overrides)
     given = [one for one in arguments.overrides if one not in _WATCH]
     for one in given:
@@ -56,8 +61,11 @@ def main(argv: list[str]) -> int:
         raise InputError(f"--threads {arguments.threads} is not 1 or more")
     if arguments.every <= 0 or arguments.patience < 0:
         raise InputError(f"--every {arguments.every:g} must be above 0, --patience {arguments.patience:g} 0 or more")
-    if watch and arguments.out:
-        raise InputError("watch=true writes a file for each checkpoint into the run; leave --out out")
+    if watch and (arguments.out or arguments.untrained):
+        option = "--out" if arguments.out else "--untrained"
+        raise InputError(f"watch=true writes a file for each checkpoint into the run; leave {option} out")
+    if arguments.untrained and arguments.ema:
+        raise InputError("--untrained weights have no average; leave --ema out")
     from pretrain import host
 
     host.tune()
@@ -78,16 +86,19 @@ def _once(arguments: argparse.Namespace, given: list[str]) -> int:
     if run is None and arguments.out is None:
         raise InputError(f"checkpoint '{reader.path}' lies in no run directory; give --out FILE for the values")
     with _subject(arguments, given, run, reader) as subject:
-        subject.take(reader)
+        if not arguments.untrained:
+            subject.take(reader)
         scores = subject.measure()
-    file = arguments.out or results.path_of(run.path, reader.step)
+    step = 0 if arguments.untrained else reader.step
+    of = "" if arguments.untrained else digest_of(reader.path)
+    file = arguments.out or (results.baseline_of(run.path) if arguments.untrained else results.path_of(run.path, step))
     try:
-        results.write(file, reader.step, digest_of(reader.path), subject.averaged, scores)
+        results.write(file, step, of, subject.averaged, scores)
     except OSError as error:
         raise InputError(f"'{file}' cannot be written: {error.strerror}") from None
-    print(json.dumps({"step": reader.step, "metrics": scores}) if arguments.json else table(scores))
+    print(json.dumps({"step": step, "metrics": scores}) if arguments.json else table(scores))
     if not arguments.json:
-        print(f"step {reader.step:,}; written to {file}")
+        print(f"step {step:,}; written to {file}")
     return 0
 
 
@@ -145,7 +156,7 @@ def _subject(arguments: argparse.Namespace, given: list[str], run: Any, reader: 
         composed = compose(run, reader.state, given, arguments.config_dir)
         store = open_store(composed)
         try:
-            averaged = arguments.ema or composed["evaluate"]["ema"]
+            averaged = arguments.ema or (composed["evaluate"]["ema"] and not arguments.untrained)
             yield Subject(composed, store, device_of(arguments.device), averaged)
         finally:
             store.close()

@@ -109,7 +109,7 @@ def _write(path: Path, table: Table, answers: list[Answer], store: Store) -> Non
     text = TextMember(prepare["member"], prepare.get("field")) if "member" in prepare else None
     note = f"The samples cannot be shown: {originals.reason}" if originals.reason else None
     recipe = table.recipe
-    title = f"{table.folder.name}: {len(table):,} by {recipe.encoder}, step {recipe.step:,}"
+    title = f"{table.folder.name}: {len(table):,} samples by encoder {recipe.encoder}, step {recipe.step:,}"
     try:
         path.expanduser().write_text(page(title, answers, text, note), encoding="utf-8", errors="replace")
     except OSError as error:

@@ -152,7 +152,7 @@ class FewShot(Classification):
         every_n_steps: int | None = None,
         ks: Sequence[int] = (1, 4, 8, 16),
         draws: int = 5,
-        strength: float = 0.1,
+        strength: float = 1.0,
     ) -> None:
         super().__init__(encoder, train, test, label, embed_dim, pool, samples, every_n_steps)
         if not ks or min(ks) < 1 or draws < 1 or strength <= 0:

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 STRENGTHS = tuple(10.0**power for power in range(-5, 4))
 """C of the regularisation that are tried, strongest first."""
-_TOLERANCE = 1e-6
+EXACT, ROUGH = 1e-6, 1e-4
+"""Largest gradient of the mean loss at which a fit is done; the latter is enough to choose among strengths."""
 _ITERATIONS = 1000
 
 
@@ -52,7 +53,14 @@ class Linear:
         return found
 
 
-def fit(rows: np.ndarray, labels: np.ndarray, count: int, strength: float, begin: Linear | None = None) -> Linear:
+def fit(
+    rows: np.ndarray,
+    labels: np.ndarray,
+    count: int,
+    strength: float,
+    begin: Linear | None = None,
+    tolerance: float = EXACT,
+) -> Linear:
     """Multinomial logistic regression: ``strength`` * summed cross-entropy + |weight|^2 / 2, as scikit-learn has it.
 
     The bias is not regularised. The problem is convex; L-BFGS finds its minimum from wherever it begins.
@@ -63,12 +71,13 @@ def fit(rows: np.ndarray, labels: np.ndarray, count: int, strength: float, begin
         count: C.
         strength: C of the regularisation; the smaller, the stronger it is.
         begin: another solution to begin with, None: zeros.
+        tolerance: how exactly; see :data:`EXACT`.
     """
     x, y = torch.from_numpy(np.ascontiguousarray(rows)), torch.from_numpy(np.asarray(labels, np.int64))
     first = begin or Linear(np.zeros((count, rows.shape[1])), np.zeros(count))
     weight, bias = (torch.from_numpy(part.copy()).requires_grad_() for part in (first.weight, first.bias))
     search = torch.optim.LBFGS(
-        [weight, bias], 1.0, _ITERATIONS, tolerance_grad=_TOLERANCE, tolerance_change=1e-12, history_size=20,
+        [weight, bias], 1.0, _ITERATIONS, tolerance_grad=tolerance, tolerance_change=1e-12, history_size=20,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
     penalty = 0.5 / (strength * len(rows))  # divided by all that stands before the mean: gradients of one size
@@ -122,7 +131,7 @@ def probe(
         rows, held = scale(train[~aside]), scale(train[aside])
         model, top = None, -1.0
         for strength in strengths:
-            model = fit(rows, labels[~aside], count, strength, model)
+            model = fit(rows, labels[~aside], count, strength, model, ROUGH)
             right = float((model.classes(held) == labels[aside]).mean())
             if right > top:
                 best, top = strength, right

@@ -3,21 +3,22 @@ import re
 
 import pytest
 
+from data.store.store import Store
 from pretrain.callbacks.evaluation import measure
 from pretrain.cli import main
 from pretrain.evaluation import results
 from pretrain.evaluation.build import build_evaluators
+from pretrain.export.origin import open_origin
+from pretrain.model import build_model
 from pretrain.report.facts import read_facts
 from tests.pretrain.evaluation.conftest import publish_step
 
 
 def evaluate(run, *more):
-    return main(["evaluate", str(run), *more])
+    return main(["evaluate", str(run), "--threads", "1", *more])
 
 
 def test_values_are_those_that_the_run_itself_would_measure(evaluated, tmp_path, capsys):
-    from data.store.store import Store
-
     directory = evaluated(tmp_path / "run", [3])
     resolved = directory.frozen_config()
     model = publish_step(directory, resolved, 6)
@@ -74,6 +75,21 @@ def test_the_report_shows_them_at_their_step(evaluated, tmp_path):
     assert "<td>clip/image_to_text_recall@1</td>" in html
 
 
+def test_the_model_as_it_began_is_a_baseline_and_no_step(evaluated, tmp_path):
+    directory = evaluated(tmp_path / "run", [3])
+    assert evaluate(tmp_path / "run", "--untrained") == 0
+    found = results.read(results.baseline_of(directory.path))
+    resolved = directory.frozen_config()
+    model = build_model(resolved)
+    assert found["metrics"] == measure(model, build_evaluators(resolved, model, Store()))
+    assert results.all_of(directory.path) == []
+    origin = open_origin(str(tmp_path / "run"), False)
+    assert origin.results() is None
+    assert origin.baseline()["clip/loss"] == found["metrics"]["clip/loss"]["value"]
+    evaluate(tmp_path / "run")
+    assert origin.results()["metrics"]["clip/loss"]["value"] != origin.baseline()["clip/loss"]
+
+
 def test_a_run_that_goes_back_drops_values_of_weights_that_will_not_be(evaluated, tmp_path):
     directory = evaluated(tmp_path / "run", [3, 6])
     evaluate(tmp_path / "run/checkpoints/step-00000003")
@@ -111,6 +127,7 @@ def test_a_run_s_files_cannot_permit_themselves_foreign_code(evaluated, tmp_path
         (("tasks.clip.heldout=null",), "there is nothing to evaluate by"),
         (("tasks.clip.heldout=/nowhere/*.tar",), "source 'clip.heldout': shards '/nowhere/\\*.tar' match nothing"),
         (("watch=true", "--out", "x"), "leave --out out"),
+        (("--untrained", "--ema"), "--untrained weights have no average"),
         (("--ema",), "keeps no averaged weights"),
         (("--device", "tpu"), "--device 'tpu' is unknown"),
     ],
