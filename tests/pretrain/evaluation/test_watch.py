@@ -45,6 +45,15 @@ def test_each_is_taken_once_the_oldest_first_until_the_last_step(watcher):
     assert steps_of(directory) == [3, 6, 9]
 
 
+def test_what_another_has_done_since_one_looked_is_not_done_again(watcher):
+    directory, _, one = watcher([3])
+    (path,) = one.left()
+    assert one._try(path)
+    written = results.path_of(directory.path, 3).stat().st_mtime_ns
+    assert not one._try(path)
+    assert results.path_of(directory.path, 3).stat().st_mtime_ns == written
+
+
 def test_it_ends_where_nobody_trains_and_nothing_is_left(watcher):
     directory, _, one = watcher([3])
     assert one.run() == 1

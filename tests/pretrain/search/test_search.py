@@ -99,6 +99,13 @@ def test_wrong_input_is_one_line(folder, capsys, table, more, message):
     assert re.search(message, said), said
 
 
+def test_another_checkpoint_is_not_asked(folder, tmp_path, tokenizer_path, capsys):
+    model = run(tmp_path / "run", tokenizer_path, average=True)  # the average makes it another checkpoint
+    assert model is not None
+    assert main(["search", str(folder / "image"), "--text", "a", "--run", str(tmp_path / "run")]) == 2
+    assert "is not the one that" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_not_complete_is_refused(folder, tmp_path, capsys):
     import shutil
 
