@@ -10,12 +10,14 @@ import torch
 
 from data.errors import InputError
 from data.stream import Stream
+from modalities.layout import Layout
+from modalities.text.prepare import TextPrepare
 from pretrain.cli import main
 from pretrain.embedding import parts
 from pretrain.embedding.extract import Extractor
 from pretrain.trained import Trained
 from tests.conftest import png
-from tests.pretrain.embedding.small import run
+from tests.pretrain.embedding.small import SMALL, published, run, sizes
 
 MEMBERS = ("txt", "png", "wav")
 
@@ -188,3 +190,41 @@ def test_averaged_weights_are_others(shards, tmp_path, tokenizer_path):
     assert torch.equal(encoder.token_embedding.weight, 0.5 * model.encoders["text"].token_embedding.weight)
     with pytest.raises(InputError, match="--layer 1 has no projection"):
         Extractor(encoder, layer=1, projection="12")
+
+
+def test_encoders_of_other_libraries(shards, tmp_path, tokenizer_path, capsys):
+    pytest.importorskip("timm")
+    chosen = ["encoder@encoders.image=timm_vit", "encoders.image.module.depth=1", "encoders.image.image_size=16"]
+    small = [one for one in SMALL if "encoders.image" not in one]
+    model = published(tmp_path / "run", tokenizer_path, [*small, *chosen])
+    pattern = shards(count=5, members=MEMBERS)
+    out = tmp_path / "out"
+    given = ("--encoder", "image", "--pool", "mean", "--projection", "none")
+    assert embed((tmp_path / "run", model), pattern, out, *given) == 0
+    prepare = Trained(str(tmp_path / "run")).prepare("image")
+    batch = prepare.collate(_samples_of(pattern, prepare, 5))
+    with torch.no_grad():
+        tokens, layout = model.encoders["image"](batch)
+    assert np.allclose(vectors(out)[0], layout.mean(tokens).numpy(), atol=1e-4)
+    assert embed((tmp_path / "run", model), pattern, tmp_path / "other", "--encoder", "image", "--layer", "1") == 2
+    assert "--layer: ImagePlugin has no trunk of blocks" in capsys.readouterr().err
+
+
+def test_audio_and_text_of_a_batch_are_prepared_without_masks(trained):
+    opened = Trained(str(trained[0]))
+    for name, kind in (("text", "TextPrepare"), ("image", "ImagePrepare"), ("audio", "AudioPrepare")):
+        assert type(opened.prepare(name)).__name__ == kind
+
+
+def test_a_causal_encoder_is_not_given_the_end_it_only_predicts(shards, tmp_path, tokenizer_path):
+    small = ["experiment=clm_tiny", "encoders.text.vocab_size=320", *sizes("text", width=16, heads=2)]
+    model = published(tmp_path / "run", tokenizer_path, small)
+    pattern = shards(count=3)
+    assert embed((tmp_path / "run", model), pattern, tmp_path / "out", "--pool", "last") == 0
+    prepare = TextPrepare(tokenizer_path, 100)
+    (item, *_) = _samples_of(pattern, prepare, 1)
+    tokens = torch.from_numpy(item["tokens"][:-1])
+    assert item["tokens"][-1] == prepare.end
+    with torch.no_grad():
+        found = model.encoders["text"]({"tokens": tokens, "layout": Layout([len(tokens)])}).tokens[-1]
+    assert np.allclose(vectors(tmp_path / "out")[0][0], found.numpy(), atol=1e-5)
