@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from data.errors import InputError, choices
@@ -11,27 +11,40 @@ from pretrain.targets import locate
 
 
 def plain_node(
-    tasks: Mapping[str, Any], encoder: str, roots: tuple[str, ...], changed: Mapping[str, Any] | None = None
+    tasks: Mapping[str, Any],
+    encoder: str,
+    roots: tuple[str, ...],
+    changed: Mapping[str, Any] | None = None,
+    beside: Collection[str] = (),
+    joint: bool = False,
 ) -> dict[str, Any]:
-    """The config of what prepares inputs of ``encoder``: that of its first task, without masks and labels.
+    """The config of what prepares inputs of ``encoder``, without masks and labels: that of one of its tasks.
+
+    Tasks may read other members for one encoder, prose and captions. That of a task which has all encoders of
+    ``beside`` is taken before others; then one of several sides if the joint space is asked for, else one of a single
+    side; then the first.
 
     Args:
         tasks: the config's tasks.
         encoder: name of the encoder.
         roots: import roots that the user trusts.
         changed: arguments that are to be others.
+        beside: encoders that are used together with it.
+        joint: whether its place in a joint space is asked for.
 
     Raises:
         InputError: no task has the encoder, or what prepares for it takes no such argument.
     """
-    for task, spec in tasks.items():
-        for side, name in spec["encoders"].items():
-            if name == encoder:
-                part = spec["prepare"].get(side)
-                if isinstance(part, Mapping):
-                    return _plain(part, f"tasks.{task}.prepare.{side}", roots, changed or {})
-                return _plain(spec["prepare"], f"tasks.{task}.prepare", roots, changed or {})
-    raise InputError(f"encoder '{encoder}' has no task that says how its inputs are prepared")
+    names = {task: set(spec["encoders"].values()) for task, spec in tasks.items()}
+    own = [task for task in tasks if encoder in names[task]]
+    if not own:
+        raise InputError(f"encoder '{encoder}' has no task that says how its inputs are prepared")
+    task = max(own, key=lambda task: (set(beside) <= names[task], (len(names[task]) > 1) == joint))
+    side = next(side for side, name in tasks[task]["encoders"].items() if name == encoder)
+    prepare = tasks[task]["prepare"]
+    if isinstance(prepare.get(side), Mapping):
+        return _plain(prepare[side], f"tasks.{task}.prepare.{side}", roots, changed or {})
+    return _plain(prepare, f"tasks.{task}.prepare", roots, changed or {})
 
 
 def _plain(node: Mapping[str, Any], where: str, roots: tuple[str, ...], changed: Mapping[str, Any]) -> dict[str, Any]:

@@ -120,17 +120,18 @@ class Trained:
         kinds = {name: "ema" if name in self._averages else "model" for name in names}
         return {name.removeprefix(prefix): self.reader.tensor(kinds[name], name) for name in names}
 
-    def prepare_node(self, name: str, **changed: Any) -> dict[str, Any]:
+    def prepare_node(self, name: str, joint: bool = False, **changed: Any) -> dict[str, Any]:
         """The config of what prepares the inputs of encoder ``name``, without what its objective adds (masks, say).
 
         Args:
             name: of the encoder.
+            joint: whether its place in a joint space is asked for.
             changed: arguments that are to be others.
 
         Raises:
             InputError: see :func:`pretrain.inputs.plain_node`.
         """
-        return plain_node(self.config["tasks"], name, self.roots, changed)
+        return plain_node(self.config["tasks"], name, self.roots, changed, joint=joint)
 
     def prepare(self, name: str, node: Mapping[str, Any] | None = None) -> Prepare:
         """What prepares the inputs of encoder ``name``, by ``node`` (default: :meth:`prepare_node`).

@@ -80,10 +80,10 @@ def embed(asked: Asked, store: Store, rank: int = 0, world_size: int = 1) -> dic
     torch.set_num_threads(threads)
     trained = Trained(_place(asked, there), asked.averaged, asked.roots)
     name = trained.chosen(asked.encoder)
-    node = trained.prepare_node(name, **(asked.changed or {}))
-    prepare = trained.prepare(name, node)
     device = device_of(asked.device)
     extractor = Extractor(trained.encoder(name).to(device), asked.pool, asked.projection, asked.layer)
+    node = trained.prepare_node(name, extractor.projection is not None, **(asked.changed or {}))
+    prepare = trained.prepare(name, node)
     stream = open_stream(asked.source, asked.files, prepare.needs, store)
     recipe = Recipe(
         run=str(Path(asked.run).expanduser().absolute()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from data.errors import InputError
@@ -14,7 +14,7 @@ from pretrain.evaluation.heldout import Heldout, check_heldout
 from pretrain.evaluation.kinds.evaluator import EmbeddingEvaluator
 from pretrain.evaluation.scores import Evaluator
 from pretrain.evaluation.setting import Setting
-from pretrain.inputs import loose_node, plain_node
+from pretrain.inputs import plain_node
 from pretrain.model import Model
 
 log = logging.getLogger("pretrain")
@@ -42,9 +42,9 @@ def build_evaluators(config: Mapping[str, Any], model: Model, store: Store, work
             found.append(Heldout(model.tasks[name], spec["heldout"], samples, batch_size, waits, store))
     roots = tuple(config["trusted_roots"])
 
-    def inputs(encoder: str, loose: bool) -> Prepare:
-        node = plain_node(config["tasks"], encoder, roots)
-        prepare: Prepare = make(loose_node(node) if loose else node, f"prepare of encoder '{encoder}'", roots)
+    def inputs(encoder: str, beside: Collection[str], joint: bool, changed: Mapping[str, Any] | None = None) -> Prepare:
+        node = plain_node(config["tasks"], encoder, roots, changed, beside, joint)
+        prepare: Prepare = make(node, f"prepare of encoder '{encoder}'", roots)
         return prepare
 
     setting = Setting(inputs, store, samples, batch_size, waits, max_share, workers)

@@ -44,6 +44,7 @@ class Features:
         pool: see :class:`pretrain.embedding.extract.Extractor`.
         samples: how many at most.
         setting: of the run.
+        changed: side -> arguments of what prepares it that are to be others.
 
     Attributes:
         rejected: samples that cannot be used and are left out, once they were read.
@@ -62,10 +63,12 @@ class Features:
         pool: str,
         samples: int,
         setting: Setting,
+        changed: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self.sides, self.projection, self.pool, self.setting = dict(sides), str(embed_dim or NONE), pool, setting
         self.stream = Stream(f"{name}.heldout", source, seed=0, ordering=None, store=setting.store)
-        prepares = {side: setting.inputs(encoder, False) for side, encoder in sides.items()}
+        beside, joint = set(sides.values()), embed_dim is not None
+        prepares = {side: setting.inputs(one, beside, joint, changed.get(side)) for side, one in sides.items()}
         self.prepare = Labelled(prepares, Label(label) if label else None)
         for one in self.stream.sources:
             one.require(self.prepare.needs, setting.max_share)
@@ -122,11 +125,12 @@ def features_of(
     embed_dim: int | None = None,
     pool: str = OWN,
     samples: int | None = None,
+    changed: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Features:
     """Those of another evaluator of the run that asks for the same, or new ones; see :class:`Features`."""
     count = samples or setting.samples
-    asked = (repr(source), tuple(sorted(sides.items())), label, embed_dim, pool, count)
+    asked = (repr(source), tuple(sorted(sides.items())), label, embed_dim, pool, count, repr(changed))
     if asked not in setting.shared:
-        setting.shared[asked] = Features(name, source, sides, label, embed_dim, pool, count, setting)
+        setting.shared[asked] = Features(name, source, sides, label, embed_dim, pool, count, setting, changed or {})
     found: Features = setting.shared[asked]
     return found

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from data.store.store import Store
 from modalities.prepare import Prepare
 from pretrain.evaluation.samples import WAITS, Waits
+
+
+class Inputs(Protocol):
+    """Makes what prepares the inputs of an encoder."""
+
+    def __call__(
+        self, encoder: str, beside: Collection[str], joint: bool, changed: Mapping[str, Any] | None = None
+    ) -> Prepare:
+        """See :func:`pretrain.inputs.plain_node`."""
 
 
 @dataclass
@@ -16,7 +25,7 @@ class Setting:
     """Of a run; the same for all of its evaluators.
 
     Attributes:
-        inputs: (name of an encoder, whether the samples come from no shard) -> what prepares its inputs, without masks.
+        inputs: what prepares the inputs of an encoder, without masks; see :class:`Inputs`.
         store: where shards are read from.
         samples: of a held-out source, at most, where an evaluator says nothing else.
         batch_size: samples that go through an encoder at once.
@@ -26,7 +35,7 @@ class Setting:
         shared: what evaluators have in common, so that samples are embedded once for all of them.
     """
 
-    inputs: Callable[[str, bool], Prepare]
+    inputs: Inputs
     store: Store
     samples: int = 256
     batch_size: int = 64

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -122,7 +123,7 @@ class Asker:
             raise InputError(f"--file '{path}' cannot be read: {error.strerror}") from None
         trained = self.trained
         for name in trained.encoders:
-            prepare = trained.prepare(name, loose_node(trained.prepare_node(name)))
+            prepare = trained.prepare(name, self._loose(trained, name))
             if any(extension in wanted for wanted in prepare.needs.values()):
                 return self._embedded(prepare.modality, path.name, Sample("", path.name, {extension: content}))
         raise InputError(f"--file '{path}': no encoder of '{trained.place}' takes files of this kind")
@@ -140,12 +141,15 @@ class Asker:
 
     def _embedded(self, modality: str, title: str, sample: Sample) -> Query:
         trained, name, extractor = self._extractor(modality)
-        prepare = trained.prepare(name, loose_node(trained.prepare_node(name)))
+        prepare = trained.prepare(name, self._loose(trained, name))
         try:
             item = prepare(sample, np.random.default_rng(0), False)
         except SampleError as error:
             raise InputError(f"{title} cannot be searched for: {error}") from None
         return Query(title, extractor(prepare.collate([item]))[0].numpy(), sample)
+
+    def _loose(self, trained: Trained, name: str) -> dict[str, Any]:
+        return loose_node(trained.prepare_node(name, self.table.recipe.projection is not None))
 
 
 def _comparable(a: Table, b: Table) -> bool:

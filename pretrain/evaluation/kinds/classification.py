@@ -24,6 +24,7 @@ class Classification(EmbeddingEvaluator):
         encoder: its name; None: the run's only one.
         train, test: sources with classes.
         label, embed_dim, pool, samples, every_n_steps: see :class:`EmbeddingEvaluator`.
+        prepare: arguments of what prepares inputs that are to be others (``member``, ``field``).
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class Classification(EmbeddingEvaluator):
         pool: str = OWN,
         samples: int | None = 10_000,
         every_n_steps: int | None = None,
+        prepare: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__({"x": encoder}, {"train": train, "test": test}, label, embed_dim, pool, samples, every_n_steps)
+        sources, changed = {"train": train, "test": test}, {"x": prepare} if prepare else None
+        super().__init__({"x": encoder}, sources, label, embed_dim, pool, samples, every_n_steps, changed)
 
     def measure(self, embedded: Mapping[str, Embedded], model: Model) -> Scores:
         """See :meth:`scores`.
@@ -70,7 +73,8 @@ class LinearProbe(Classification):
 
     Args:
         strengths: C of the regularisation that are tried.
-        encoder, train, test, label, embed_dim, pool, samples, every_n_steps: see :class:`Classification`.
+        encoder, train, test, label, embed_dim, pool, samples, every_n_steps, prepare: see
+            :class:`Classification`.
     """
 
     def __init__(
@@ -83,9 +87,10 @@ class LinearProbe(Classification):
         pool: str = OWN,
         samples: int | None = 10_000,
         every_n_steps: int | None = None,
+        prepare: Mapping[str, Any] | None = None,
         strengths: Sequence[float] = STRENGTHS,
     ) -> None:
-        super().__init__(encoder, train, test, label, embed_dim, pool, samples, every_n_steps)
+        super().__init__(encoder, train, test, label, embed_dim, pool, samples, every_n_steps, prepare)
         if not strengths or min(strengths) <= 0:
             raise InputError(f"strengths={list(strengths)} must be numbers above 0, at least one")
         self.strengths = sorted(strengths)
@@ -102,7 +107,8 @@ class Neighbours(Classification):
     Args:
         k: how many.
         temperature: of their votes.
-        encoder, train, test, label, embed_dim, pool, samples, every_n_steps: see :class:`Classification`.
+        encoder, train, test, label, embed_dim, pool, samples, every_n_steps, prepare: see
+            :class:`Classification`.
     """
 
     def __init__(
@@ -115,10 +121,11 @@ class Neighbours(Classification):
         pool: str = OWN,
         samples: int | None = 10_000,
         every_n_steps: int | None = None,
+        prepare: Mapping[str, Any] | None = None,
         k: int = 20,
         temperature: float = 0.07,
     ) -> None:
-        super().__init__(encoder, train, test, label, embed_dim, pool, samples, every_n_steps)
+        super().__init__(encoder, train, test, label, embed_dim, pool, samples, every_n_steps, prepare)
         if k < 1 or temperature <= 0:
             raise InputError(f"k={k} must be 1 or more, temperature={temperature} above 0")
         self.k, self.temperature = k, temperature
@@ -137,7 +144,8 @@ class FewShot(Classification):
         ks: how many samples a class.
         draws: how often; the same samples at every measurement.
         strength: C of the regularisation: there is nothing to choose it by.
-        encoder, train, test, label, embed_dim, pool, samples, every_n_steps: see :class:`Classification`.
+        encoder, train, test, label, embed_dim, pool, samples, every_n_steps, prepare: see
+            :class:`Classification`.
     """
 
     def __init__(
@@ -150,11 +158,12 @@ class FewShot(Classification):
         pool: str = OWN,
         samples: int | None = 10_000,
         every_n_steps: int | None = None,
+        prepare: Mapping[str, Any] | None = None,
         ks: Sequence[int] = (1, 4, 8, 16),
         draws: int = 5,
         strength: float = 1.0,
     ) -> None:
-        super().__init__(encoder, train, test, label, embed_dim, pool, samples, every_n_steps)
+        super().__init__(encoder, train, test, label, embed_dim, pool, samples, every_n_steps, prepare)
         if not ks or min(ks) < 1 or draws < 1 or strength <= 0:
             raise InputError(f"ks={list(ks)} and draws={draws} must be 1 or more, strength={strength} above 0")
         self.ks, self.draws, self.strength = sorted(ks), draws, strength

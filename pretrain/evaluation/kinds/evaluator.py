@@ -25,6 +25,7 @@ class EmbeddingEvaluator:
         pool: see :class:`pretrain.embedding.extract.Extractor`.
         samples: of each source, at most; None: as ``evaluate.samples`` says.
         every_n_steps: how often it is measured in a run; None: as ``evaluate.every_n_steps`` says. Always at the end.
+        prepare: side -> arguments of what prepares its inputs that are to be others (``member``, ``field``).
 
     Attributes:
         name: its key under ``evaluators``, once it is open.
@@ -39,6 +40,7 @@ class EmbeddingEvaluator:
         pool: str = OWN,
         samples: int | None = None,
         every_n_steps: int | None = None,
+        prepare: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         if pool not in POOLINGS:
             raise InputError(f"pool '{pool}' is unknown; {choices(pool, POOLINGS)}")
@@ -48,6 +50,10 @@ class EmbeddingEvaluator:
         self.encoders, self.sources = dict(encoders), dict(sources)
         self.label, self.embed_dim, self.pool = label, embed_dim, pool
         self.samples, self.every_n_steps = samples, every_n_steps
+        for side in prepare or {}:
+            if side not in encoders:
+                raise InputError(f"prepare names the side '{side}'; {choices(side, encoders)}")
+        self.prepare = prepare or {}
         self.name = ""
         self.features: dict[str, Features] = {}
 
@@ -84,7 +90,7 @@ class EmbeddingEvaluator:
         for source, pattern in self.sources.items():
             self.features[source] = features_of(
                 f"{name}.{source}", pattern, self.sides(source), setting, self.label, self.embed_dim, self.pool,
-                self.samples,
+                self.samples, self.prepare,
             )  # fmt: skip
 
     def sides(self, source: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ class Retrieval(EmbeddingEvaluator):
         embed_dim: size of the joint space; both encoders must have a projection to it.
         k: how many guesses count, one number or several.
         group: where a sample's group is, as ``label`` of other evaluators; any of its group is right then.
-        samples, every_n_steps: see :class:`EmbeddingEvaluator`.
+        samples, every_n_steps, prepare: see :class:`EmbeddingEvaluator`.
     """
 
     def __init__(
@@ -36,10 +36,19 @@ class Retrieval(EmbeddingEvaluator):
         group: str | None = None,
         samples: int | None = None,
         every_n_steps: int | None = None,
+        prepare: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         if set(encoders) != set(SIDES):
             raise InputError(f"encoders must name the sides a and b, got {', '.join(sorted(encoders)) or 'none'}")
-        super().__init__(encoders, {"source": source}, group, embed_dim, samples=samples, every_n_steps=every_n_steps)
+        super().__init__(
+            encoders,
+            {"source": source},
+            group,
+            embed_dim,
+            samples=samples,
+            every_n_steps=every_n_steps,
+            prepare=prepare,
+        )
         self.ks = [k] if isinstance(k, int) else sorted(k)
         if not self.ks or self.ks[0] < 1:
             raise InputError(f"k={k} is not 1 or more")

@@ -19,7 +19,7 @@ from pretrain.evaluation.scores import Scores
 from pretrain.evaluation.setting import Setting
 from pretrain.model import Model
 
-HOLE = "{}"
+HOLE, TEXT = "{}", "txt"
 
 
 class ZeroShot(EmbeddingEvaluator):
@@ -67,7 +67,9 @@ class ZeroShot(EmbeddingEvaluator):
     def open(self, name: str, setting: Setting) -> None:
         """See :class:`EmbeddingEvaluator`."""
         super().open(name, setting)
-        self._prepare = setting.inputs(str(self.encoders["texts"]), True)
+        encoders = [str(one) for one in self.encoders.values()]
+        whole = {"member": TEXT, "field": None}  # a text is all that there is
+        self._prepare = setting.inputs(str(self.encoders["texts"]), encoders, True, whole)
 
     def texts(self, label: str) -> list[str]:
         """What is said of a class."""
@@ -104,7 +106,7 @@ class ZeroShot(EmbeddingEvaluator):
         """T texts -> (T, D)."""
         assert self._prepare is not None
         encoder = model.sides({"texts": str(self.encoders["texts"])})["texts"]
-        samples = [Sample("", "text", {"txt": text.encode()}) for text in texts]
+        samples = [Sample("", "text", {TEXT: text.encode()}) for text in texts]
         items = [self._prepare(sample, np.random.default_rng(0), False) for sample in samples]
         inputs = moved(self._prepare.collate(items), next(encoder.parameters()).device)
         return Extractor(encoder, projection=str(self.embed_dim))(inputs).cpu().numpy()

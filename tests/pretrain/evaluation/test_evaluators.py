@@ -229,3 +229,30 @@ def test_each_has_its_cadence_and_all_are_measured_at_the_end(composed, data, tm
     callback = Evaluation(None, build_evaluators(resolved, model, Store()), 10, 95)
     due = {step: [one.name for one in callback.due(step)] for step in (5, 10, 30, 95)}
     assert due == {5: [], 10: ["pair"], 30: ["x", "pair"], 95: ["x", "pair"]}
+
+
+def test_inputs_are_where_the_task_of_the_pair_has_them(composed, data, tmp_path):
+    words = [sentence(n, 5) for n in range(12)]
+    captions = [sentence(100 + n, 5) for n in range(12)]
+    samples = (
+        (f"x-{n}", {"txt": words[n].encode(), "png": png(n), "json": b'{"caption": "%s"}' % captions[n].encode()})
+        for n in range(12)
+    )
+    write(samples, tmp_path, "pairs")
+    source = f"{tmp_path}/pairs-*.tar"
+    clip = ["tasks.clip.prepare.b.member=json", "tasks.clip.prepare.b.field=caption"]
+    pair = ["+evaluator@evaluators.x=image_text", f"evaluators.x.source={source}"]
+    alone = ["+evaluator@evaluators.x=health", "evaluators.x.encoder=text", f"evaluators.x.source={source}"]
+
+    def texts(*more):
+        resolved, model = composed(*clip, *more)
+        (evaluator,) = build_evaluators(resolved, model, Store())
+        prepare = list(evaluator.features["source"].prepare.sides.values())[-1]
+        return prepare.source.member, prepare.source.field
+
+    assert texts(*pair) == ("json", "caption")
+    assert texts(*alone) == ("txt", None)
+    assert texts(*alone, "evaluators.x.embed_dim=12") == ("json", "caption")
+    assert texts(*pair, "evaluators.x.prepare={b: {member: txt, field: null}}") == ("txt", None)
+    with pytest.raises(InputError, match="prepare names the side 'c'; choices: a, b"):
+        texts(*pair, "evaluators.x.prepare={c: {member: txt}}")
