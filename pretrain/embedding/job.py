@@ -49,11 +49,19 @@ class Job:
         share = folder / SHARES / f"{rank}-of-{world_size}"
         try:
             make(share)
-            self._lease = Lease(share, str(folder))
+            self._lease = self._leased(share)
             with self._alone():
                 self._begin()
         except OSError as error:
             raise InputError(f"--out '{folder}' cannot be written: {error.strerror}") from None
+
+    def _leased(self, share: Path) -> Lease:
+        try:
+            return Lease(share, str(share))
+        except InputError:
+            raise InputError(
+                f"--out '{self.folder}': another process is at share {self.rank} of {self.world_size}; end it first"
+            ) from None
 
     def _begin(self) -> None:
         there = read(self.folder)

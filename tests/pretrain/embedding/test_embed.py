@@ -2,6 +2,8 @@ import json
 import os
 import re
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from modalities.text.prepare import TextPrepare
 from pretrain.cli import main
 from pretrain.embedding import parts
 from pretrain.embedding.extract import Extractor
+from pretrain.lease import Lease
 from pretrain.trained import Trained
 from tests.conftest import png
 from tests.pretrain.embedding.small import SMALL, published, run, sizes
@@ -180,6 +183,25 @@ def test_another_recipe_in_the_same_folder_is_refused(trained, shards, tmp_path,
     (tmp_path / "mine/thesis.tex").write_text("x")
     assert embed(trained, pattern, tmp_path / "mine", "--encoder", "text") == 2
     assert "is no folder of embeddings" in capsys.readouterr().err
+
+
+def test_a_share_is_one_process_s_at_a_time(trained, shards, tmp_path, capsys):
+    pattern = shards(count=3)
+    embed(trained, pattern, tmp_path / "out", "--encoder", "text")
+    reading, writing = os.pipe()
+    other = os.fork()
+    if not other:
+        held = Lease(tmp_path / "out/.shares/0-of-1", "other")
+        os.write(writing, b"1" if held else b"0")
+        time.sleep(60)
+        os._exit(0)
+    os.read(reading, 1)
+    capsys.readouterr()
+    assert embed(trained, pattern, tmp_path / "out", "--encoder", "text") == 2
+    assert "another process is at share 0 of 1; end it first" in capsys.readouterr().err
+    os.kill(other, signal.SIGKILL)
+    os.waitpid(other, 0)
+    assert embed(trained, pattern, tmp_path / "out", "--encoder", "text") == 0
 
 
 def test_averaged_weights_are_others(shards, tmp_path, tokenizer_path):
