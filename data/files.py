@@ -15,6 +15,17 @@ from data.store.store import Store
 from data.stream import Place, Stream
 
 
+class _Files:
+    """What messages about a slow or dead worker ask of a source: each file is a shard of one sample."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.urls = [str(path) for path in paths]
+
+    def place(self, number: int) -> tuple[int, int]:
+        """(which file, 0)."""
+        return number, 0
+
+
 class FileStream(Stream):
     """Files as they lie in folders, sorted by name: each is a sample of one member.
 
@@ -37,7 +48,7 @@ class FileStream(Stream):
             self._add(Path(place).expanduser(), place, extensions)
         if not self.paths:
             raise InputError(f"'{', '.join(map(str, places))}' holds no file of a kind wanted: {', '.join(extensions)}")
-        self.sources = []
+        self.sources = [_Files(self.paths)]  # type: ignore[list-item]
 
     def _add(self, path: Path, given: str, extensions: Sequence[str]) -> None:
         if path.is_file():
