@@ -256,3 +256,22 @@ def test_inputs_are_where_the_task_of_the_pair_has_them(composed, data, tmp_path
     assert texts(*pair, "evaluators.x.prepare={b: {member: txt, field: null}}") == ("txt", None)
     with pytest.raises(InputError, match="prepare names the side 'c'; choices: a, b"):
         texts(*pair, "evaluators.x.prepare={c: {member: txt}}")
+
+
+def test_measuring_leaves_no_trace_in_the_training(composed, data):
+    more = [*probes(data, "linear_probe"), "+evaluator@evaluators.zero=zero_shot_image"]
+    more += [f"evaluators.zero.source={data['test']}", "+evaluator@evaluators.pair=image_text"]
+    more += [f"evaluators.pair.source={data['test']}"]
+    resolved, model = composed(*more)
+    evaluators = build_evaluators(resolved, model, Store())
+    model.train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    first = measure(model, evaluators)
+    assert len(first) == 1 + 2 + 6
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (np.random.get_state()[1] == states[1]).all()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert all(part.training for part in model.modules())
+    assert measure(model, evaluators) == first
