@@ -21,6 +21,9 @@ class Prepare(Protocol):
         modality: what it produces; must be the modality of the encoder that takes it.
         needs: extension groups of which a sample must have one each, ``{"image": ("jpg", "png")}``; checked against
             the shard index before the first step.
+
+    Where it adds what only an objective needs (masks, labels), an attribute ``plain`` names the class that makes an
+    encoder's inputs alone; it takes arguments of the same names. Embedding and evaluating prepare samples by that.
     """
 
     modality: ClassVar[str]

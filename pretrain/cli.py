@@ -34,6 +34,9 @@ usage:
   pretrain sweep ...                  how the trials of -m stand; resume or retry them, name the best
   pretrain report RUN                 a run's curves, events and results as one page, RUN/report.html
   pretrain export RUN [--out DIR]     write a model for transformers, checked for equal outputs
+  pretrain embed RUN SHARDS --out DIR embeddings of samples or files by a trained encoder
+  pretrain evaluate RUN [watch=true]  held-out values and evaluators of any checkpoint, or of each as it is published
+  pretrain search DIR --text TEXT     what of such embeddings is most like a text, a file or a sample
 
 options:
   --config FILE      a whole config (of a run, say) to change and train from, instead of composing one
@@ -191,6 +194,9 @@ VERBS = {
     "sweep": "sweep",
     "report": "run_report",
     "export": "export",
+    "embed": "embed",
+    "search": "search",
+    "evaluate": "evaluate",
 }
 """Verb -> the module of :mod:`pretrain.verbs` with its ``main(arguments)``."""
 

@@ -43,6 +43,7 @@ class Pretraining(pl.LightningModule):
         weights: factor of each task's loss in the last step.
         last: metrics of the last step, task -> name -> scalar tensor, and ``gradient_norm`` and ``lr`` under "".
         held_out: metrics measured after the last step, empty where none was due.
+        all_measured: whether these are all that the run has; some may be measured less often.
         seconds: how long the last step took to compute.
     """
 
@@ -76,6 +77,7 @@ class Pretraining(pl.LightningModule):
         self.steps_done = 0
         self.last: dict[str, dict[str, Tensor]] = {}
         self.held_out: dict[str, float] = {}
+        self.all_measured = True
         self.seconds = 0.0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

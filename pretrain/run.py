@@ -15,6 +15,7 @@ from yaml import YAMLError
 
 from data.errors import InputError
 from pretrain.checkpoint.disk import make, replace
+from pretrain.evaluation import results as evaluations
 from pretrain.lease import Lease
 from pretrain.redaction import RedactingFormatter, redacted
 from pretrain.rows import Rows
@@ -110,6 +111,7 @@ class RunDirectory:
         results = self.results()
         if results is not None and results["step"] > step:
             (self.path / RESULTS).unlink()
+        evaluations.drop_after(self.path, step)
 
     def quarantines(self) -> list[Path]:
         """The files of unusable samples, one a rank."""

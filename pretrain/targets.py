@@ -20,7 +20,7 @@ _OWN = (
     "modalities",
     "pretrain.callbacks",
     "pretrain.demo",
-    "pretrain.evaluators",
+    "pretrain.evaluation.kinds",
     "pretrain.loggers",
     "pretrain.optim",
 )

@@ -27,7 +27,8 @@ from pretrain.checkpoint.retention import retention_of
 from pretrain.closing import report
 from pretrain.company import Company, company_of
 from pretrain.ending import Ending
-from pretrain.evaluators import Evaluator, build_evaluators
+from pretrain.evaluation.build import build_evaluators
+from pretrain.evaluation.scores import Evaluator
 from pretrain.exact import ExactGradients, check_exact
 from pretrain.feed import Feed, open_streams
 from pretrain.gradients import Gradients

@@ -64,6 +64,7 @@ class Order:
             raise ValueError("an order needs at least one sample")
         self.seed, self.shards, self.shuffle = seed, len(counts), ordering is not None
         self.windowed = False
+        self._ends = np.cumsum(counts)
         if ordering is None or self.shards <= ordering.window:
             return
         self.windowed = True
@@ -127,6 +128,8 @@ class Order:
 
     def needed(self, positions: np.ndarray) -> list[int]:
         """The shards to have at hand for ``positions`` and what follows them: their windows, then the next ones."""
+        if not self.shuffle:  # one after the other: those that were read are not wanted again
+            return list(range(int(np.searchsorted(self._ends, int(positions.min()) % self.size, "right")), self.shards))
         if not self.windowed:
             return list(range(self.shards))
         found: dict[int, None] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ class MaskedAudioPrepare(AudioPrepare):
         sample_rate, max_seconds, min_seconds, kernels, strides, sample_rates, max_recording_s, max_bytes: see
             :class:`AudioPrepare`.
     """
+
+    plain: ClassVar[type] = AudioPrepare
 
     def __init__(
         self,

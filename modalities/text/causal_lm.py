@@ -16,8 +16,18 @@ from modalities.text.prepare import TextPrepare
 from modalities.text.scores import token_chance, token_scores, token_summary
 
 
+class OpenText(TextPrepare):
+    """Tokens without the one that ends a text, which a causal encoder is never given: it is only ever predicted."""
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
+        """``{"tokens": (n - 1,) int64}``."""
+        return {"tokens": self.tokens(sample, rng, training)[:-1]}
+
+
 class CausalText(TextPrepare):
     """Tokens and, for each but the last, its successor. Documents are packed; none sees another."""
+
+    plain: ClassVar[type] = OpenText
 
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
         """``{"tokens": (n - 1,), "labels": (n - 1,)}``, int64."""

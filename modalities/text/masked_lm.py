@@ -38,6 +38,8 @@ class MaskedText(TextPrepare):
         tokenizer, max_tokens, member, field, min_tokens, max_chars, too_long, max_bytes: see :class:`TextPrepare`.
     """
 
+    plain: ClassVar[type] = TextPrepare
+
     def __init__(
         self,
         tokenizer: str,

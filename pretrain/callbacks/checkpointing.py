@@ -99,7 +99,8 @@ class Checkpointing(pl.Callback):
     ) -> None:
         """Learns what became of an earlier save, and saves if it is due."""
         assert isinstance(pl_module, Pretraining)
-        self._check_metric(pl_module.held_out)
+        if pl_module.all_measured:
+            self._check_metric(pl_module.held_out)
         saver, step = self._running(), pl_module.steps_done
         alone = saver.peers.size == 1
         if not (saver.busy if alone else self.agreement.value(BUSY)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 
 from data.loading.loader import StepBatch
 from pretrain.callbacks.quarantine import HELD_OUT, rows, write
-from pretrain.evaluators import Scores
+from pretrain.evaluation.scores import Evaluator, Scores
 from pretrain.model import Model
 from pretrain.module import Pretraining
 from pretrain.run import RunDirectory
@@ -24,7 +23,7 @@ class Evaluation(pl.Callback):
     Args:
         directory: gets ``results.json``; the values also go into the step's row of ``metrics.jsonl``.
         evaluators: each gives metrics with value and chance.
-        every_n_steps: how often.
+        every_n_steps: how often, those that do not say themselves (``every_n_steps`` of an evaluator).
         max_steps: where the run ends; there it is always measured.
         ema: measure the averaged weights instead of the trained ones.
     """
@@ -32,7 +31,7 @@ class Evaluation(pl.Callback):
     def __init__(
         self,
         directory: RunDirectory,
-        evaluators: list[Callable[[Model], Scores]],
+        evaluators: list[Evaluator],
         every_n_steps: int,
         max_steps: int,
         ema: bool = False,
@@ -46,14 +45,21 @@ class Evaluation(pl.Callback):
         """Measures if it is due."""
         assert isinstance(pl_module, Pretraining)
         step = pl_module.steps_done
-        if self.evaluators and (step % self.every_n_steps == 0 or step == self.max_steps):
+        due = self.due(step)
+        if due:
             average = pl_module.ema if self.ema else None
             with average.swapped() if average is not None else nullcontext():
-                scores = measure(pl_module.model, self.evaluators)
+                scores = measure(pl_module.model, due)
+            pl_module.all_measured = len(due) == len(self.evaluators)
             pl_module.held_out = {f"heldout/{name}": score["value"] for name, score in scores.items()}
             if trainer.is_global_zero:
                 self._report(step)
                 self.directory.write_results(step, scores)
+
+    def due(self, step: int) -> list[Evaluator]:
+        """The evaluators that measure after ``step``; all at the end."""
+        every = [getattr(one, "every_n_steps", None) or self.every_n_steps for one in self.evaluators]
+        return [one for one, n in zip(self.evaluators, every, strict=True) if step % n == 0 or step == self.max_steps]
 
     def _report(self, step: int) -> None:
         """Held-out samples that could not be used go to quarantine, once a run, and count against no budget."""
@@ -63,13 +69,15 @@ class Evaluation(pl.Callback):
         write(self.directory, 0, step, HELD_OUT, new)
 
 
-def measure(model: Model, evaluators: list[Callable[[Model], Scores]]) -> Scores:
+def measure(model: Model, evaluators: list[Evaluator]) -> Scores:
     """What all ``evaluators`` find, with the model in evaluation mode."""
     model.eval()
     scores: Scores = {}
     with torch.no_grad():
         for evaluator in evaluators:
             scores |= model.run(evaluator, model)
+    for evaluator in evaluators:
+        getattr(evaluator, "forget", lambda: None)()  # embeddings of these very weights
     model.train()
     reshard(model)  # what was gathered may be averages, and is not the next step's
     return scores

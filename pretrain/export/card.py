@@ -8,9 +8,29 @@ from typing import Any
 from pretrain.export.check import Parity
 from pretrain.export.origin import Origin
 from pretrain.export.plan import Plan
+from pretrain.run import SPEED
 from pretrain.version import __version__
 
 NOT_STATED = "not stated"
+DATA_CARD = "DATA_CARD.md"
+STARTS = "starts.jsonl"
+OBJECTIVES = {
+    "MaskedLM": "masked language modelling",
+    "CausalLM": "causal language modelling",
+    "Contrastive": "contrastive learning of pairs (CLIP, CLAP)",
+    "SigLIP": "contrastive learning of pairs by the sigmoid loss (SigLIP)",
+    "Wav2Vec2": "contrastive prediction of quantised frames (wav2vec 2.0)",
+}
+"""Class of an objective -> what it is called."""
+DETAILS = {
+    "mlm_probability": "share of tokens chosen:",
+    "masking": "by",
+    "mask_prob": "share of frames masked:",
+    "mask_length": "frames a mask:",
+    "max_tokens": "tokens at most:",
+    "max_seconds": "seconds at most:",
+}
+"""Key of a preparation -> how the card says it."""
 
 
 def card(origin: Origin, plan: Plan, name: str, task: str | None, parity: Parity | None, licence: str | None) -> str:
@@ -20,7 +40,8 @@ def card(origin: Origin, plan: Plan, name: str, task: str | None, parity: Parity
     parts = [
         [f"# {title}", "", *_use(plan), ""],
         ["## Model", "", *_model(origin, plan, name, task), ""],
-        ["## Data and training", "", *_training(origin, name), ""],
+        ["## Objective and data", "", *_training(origin, plan, name), ""],
+        ["## Compute", "", *_compute(origin), ""],
         ["## Held-out results", "", *_results(origin), ""],
         ["## Parity", "", *_parity(plan, parity), ""],
         ["## Licence", "", f"{licence or NOT_STATED.capitalize()}.", ""],
@@ -64,21 +85,50 @@ def _model(origin: Origin, plan: Plan, name: str, task: str | None) -> list[str]
     return [*lines, *(f"- {note}" for note in plan.notes)]
 
 
-def _training(origin: Origin, name: str) -> list[str]:
+def _training(origin: Origin, plan: Plan, name: str) -> list[str]:
     lines = []
     for task, spec in origin.config["tasks"].items():
         if name not in spec["encoders"].values():
             continue
         seen = origin.content.state["positions"].get(task, 0)
-        objective = str(spec["objective"].get("_target_", "")).rpartition(".")[2]
-        lines.append(f"- task `{task}`: {objective}, {seen:,} samples seen, {spec['batch_size']} a step")
+        kind = str(spec["objective"].get("_target_", "")).rpartition(".")[2]
+        objective = OBJECTIVES.get(kind, kind) + _details(spec["prepare"])
+        lines.append(f"- task `{task}`: {objective}; {seen:,} samples seen, {spec['batch_size']} a step")
         lines += [f"  - source {source}" for source in _sources(spec.get("source"))]
     steps = origin.frozen().get("max_steps")
     lines.append(
         f"- {origin.content.step:,} steps" + (f" of {steps:,}" if steps else "") + f", seed {origin.config['seed']}"
     )
-    lines.append("- a data card of the run is written by `pretrain shards card --run RUN`")
+    if DATA_CARD in plan.files:
+        lines.append(f"- the data: [{DATA_CARD}]({DATA_CARD})")
+    else:
+        lines.append("- no data card was given (`pretrain shards card --run RUN --out FILE`, then `--data-card FILE`)")
     return lines
+
+
+def _details(prepare: Mapping[str, Any]) -> str:
+    """What of the preparation belongs to the objective."""
+    given = [f"{text} {prepare[key]}" for key, text in DETAILS.items() if key in prepare]
+    return f" ({', '.join(given)})" if given else ""
+
+
+def _compute(origin: Origin) -> list[str]:
+    """From the run's own record of its steps and starts, up to this checkpoint."""
+    run, step = origin.run, origin.content.step
+    steps = [row for row in run.rows(SPEED) if row["step"] <= step] if run else []
+    starts = [row for row in run.rows(STARTS) if row["step"] < step] if run else []
+    if not steps or not starts:
+        return [f"{NOT_STATED.capitalize()}: the run's directory is not there, or has no record."]
+    seconds = sum(row["seconds"] for row in steps)
+    machines = {f"{row['device']}, {row['cores']} cores" for row in starts}
+    devices = origin.frozen().get("trainer", {}).get("devices", 1)
+    last = starts[-1]
+    return [
+        f"- {seconds / 60:,.1f} minutes of steps ({len(steps):,} recorded), in {len(starts)} "
+        f"{'start' if len(starts) == 1 else 'starts'}",
+        f"- on: {'; '.join(sorted(machines))}; {devices} {'process' if devices == 1 else 'processes'} a host",
+        f"- torch {last['packages']['torch']}, pretrain {last['version']}, Python {last['python']}",
+    ]
 
 
 def _sources(source: Any) -> list[str]:
@@ -99,10 +149,13 @@ def _results(origin: Origin) -> list[str]:
     results = origin.results()
     if results is None:
         return [f"None were measured at step {origin.content.step}."]
-    rows = ["| metric | value | chance |", "|---|---|---|"]
+    began = origin.baseline()
+    more = (" untrained |", "---|") if began else ("", "")
+    rows = [f"| metric | value | chance |{more[0]}", f"|---|---|---|{more[1]}"]
     for name, score in results["metrics"].items():
         chance = f"{score['chance']:.4g}" if "chance" in score else ""
-        rows.append(f"| {name} | {score['value']:.4g} | {chance} |")
+        before = (f" {began[name]:.4g} |" if name in began else " |") if began else ""
+        rows.append(f"| {name} | {score['value']:.4g} | {chance} |{before}")
     return [f"At step {results['step']:,}, on held-out samples of the run's own sources:", "", *rows]
 
 
@@ -119,7 +172,10 @@ def _parity(plan: Plan, parity: Parity | None) -> list[str]:
 
 
 def _limits(origin: Origin, plan: Plan) -> list[str]:
-    lines = ["- Evaluated on the sources above only; nothing is known of other domains, and no test for bias was made."]
+    lines = [
+        "- Evaluated on the sources above only; nothing is known of other domains.",
+        "- No behavioural tests or tests for bias are part of this card, nor other downstream tasks than those above.",
+    ]
     if origin.content.state["step"] < origin.frozen().get("max_steps", 0):
         lines.append("- The run had not come to its end.")
     if plan.causal:

@@ -31,7 +31,7 @@ def publish(
         out: the folder; it appears whole or not at all.
         config: content of config.json.
         weights: content of model.safetensors.
-        files: further JSON files.
+        files: further files, of JSON or of text.
         checked: looks at the folder before it gets its name, and returns the text of README.md.
         overwrite: replace a folder that was exported before.
 
@@ -52,7 +52,8 @@ def publish(
     try:
         save_file(weights, partial / WEIGHTS, metadata={"format": "pt"})
         for name, content in {CONFIG: config, **files}.items():
-            (partial / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            (partial / name).write_text(text, encoding="utf-8")
         (partial / CARD).write_text(checked(partial), encoding="utf-8")
         _flush(partial)
         if out.exists():

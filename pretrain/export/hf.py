@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data.errors import InputError
 from pretrain.export import card
 from pretrain.export.check import Parity, check, library
 from pretrain.export.choose import choose, named
@@ -22,6 +23,7 @@ def export(
     overwrite: bool = False,
     tokenizer: str | None = None,
     licence: str | None = None,
+    data_card: Path | None = None,
     checked: bool = True,
 ) -> list[str]:
     """Writes an encoder, with the head of a task or without, and returns what to tell the user.
@@ -35,6 +37,7 @@ def export(
         overwrite: replace a folder that is there.
         tokenizer: where the tokenizer lies, None: where the run had it.
         licence: for the model card.
+        data_card: a text that goes along with the model card.
         checked: load it with ``transformers`` and compare, before it gets its name.
 
     Raises:
@@ -51,6 +54,8 @@ def export(
         config = plan.config.get("text_config", plan.config)
         longest = config.get("max_position_embeddings") or config.get("n_positions") or UNBOUNDED
         plan.files |= tokens[str(plan.text)].files(longest, plan.causal)
+    if data_card is not None:
+        plan.files[card.DATA_CARD] = _text(data_card)
     if out is None:
         name = "-".join(
             [encoder, *([task] if task else []), f"step{origin.content.step}", *(["ema"] if averaged else [])]
@@ -74,3 +79,10 @@ def export(
     else:
         lines.append("parity: not checked (--no-check)")
     return [*lines, *plan.notes, "", card.snippet(plan, str(out))]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.expanduser().read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"--data-card '{path}' cannot be read: {error}") from None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from data.errors import InputError, choices
 from pretrain import checkpoint
+from pretrain.evaluation import results as evaluations
 from pretrain.run import RunDirectory
 
 
@@ -43,9 +44,18 @@ class Origin:
         return (self.run.frozen_config() if self.run else None) or {}
 
     def results(self) -> dict[str, Any] | None:
-        """What the run measured at this checkpoint's step, None if it did not."""
-        found = self.run.results() if self.run else None
-        return found if found is not None and found["step"] == self.content.step else None
+        """What was measured at this checkpoint's step, by the run and by ``pretrain evaluate``; None if nothing was."""
+        if self.run is None:
+            return None
+        step = self.content.step
+        parts = [evaluations.read(evaluations.path_of(self.run.path, step)), self.run.results()]
+        metrics = [part["metrics"] for part in parts if part is not None and part["step"] == step]
+        return {"step": step, "metrics": {k: v for part in metrics for k, v in part.items()}} if metrics else None
+
+    def baseline(self) -> dict[str, Any]:
+        """Metric -> value of the model as it began, as far as ``pretrain evaluate --untrained`` has measured it."""
+        found = evaluations.read(evaluations.baseline_of(self.run.path)) if self.run else None
+        return {name: score["value"] for name, score in found["metrics"].items()} if found else {}
 
     def encoder(self, name: str) -> Mapping[str, Any]:
         """The config node of an encoder.

@@ -26,7 +26,7 @@ class Plan:
         config: content of config.json.
         weights: content of model.safetensors, float32.
         probe: their model, loaded from the folder -> outputs of both on a probe batch.
-        files: further JSON files, name -> content.
+        files: further files, name -> content: JSON, or text as it is.
         text: name of the encoder whose tokenizer goes along; None: none.
         causal: whether the tokenizer leaves the end open, to be continued.
         processor: class of ``transformers`` that prepares inputs.

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from data.errors import InputError
+from pretrain.evaluation import results as evaluations
 from pretrain.report.rows import Row, read_rows
 from pretrain.run import CONFIG, EVENTS, METRICS, QUARANTINE, RESULTS, SPEED
 
@@ -78,12 +79,12 @@ def read_facts(path: Path) -> Facts:
     return Facts(
         path=path,
         config=without_secrets(config),
-        metrics=read_rows(path / METRICS),
+        metrics=_with_evaluations(read_rows(path / METRICS), path),
         speed=read_rows(path / SPEED),
         starts=without_secrets(read_rows(path / "starts.jsonl")),
         events=read_rows(path / EVENTS),
         quarantine=rejected,
-        results=_results(path / RESULTS),
+        results=_newest(_results(path / RESULTS), evaluations.all_of(path)),
     )
 
 
@@ -101,6 +102,24 @@ def without_secrets(value: Any, key: str = "") -> Any:
             return f"{name}={HIDDEN}"
         return _QUERY.sub(rf"\1?{HIDDEN}", _LOGIN.sub(f"{HIDDEN}@", value))
     return value
+
+
+def _with_evaluations(rows: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """The rows of steps, with what ``pretrain evaluate`` has measured there; what the run measured itself counts."""
+    found = {row["step"]: row for row in rows if isinstance(row.get("step"), int)}
+    for one in evaluations.all_of(path):
+        own = {f"heldout/{name}": score["value"] for name, score in one["metrics"].items()}
+        found[one["step"]] = {"step": one["step"], **own, **found.get(one["step"], {})}
+    return [found[step] for step in sorted(found)]
+
+
+def _newest(results: dict[str, Any] | None, later: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What was measured last, by the run and by ``pretrain evaluate`` together where that is of one step."""
+    newest = later[-1] if later else None
+    if newest is None or (results is not None and results["step"] > newest["step"]):
+        return results
+    own = results["metrics"] if results is not None and results["step"] == newest["step"] else {}
+    return {"step": newest["step"], "metrics": {**newest["metrics"], **own}}
 
 
 def _results(path: Path) -> dict[str, Any] | None:

@@ -114,7 +114,7 @@ def _results(facts: Facts) -> str:
     rows = []
     for name, score in facts.results["metrics"].items():
         value, chance = float(score["value"]), score.get("chance")
-        share = name.rsplit("/", 1)[1].endswith("accuracy") or "recall" in name
+        share = "accuracy" in name.rsplit("/", 1)[1] or "recall" in name
         most = 1.0 if share else max(value, float(chance or 0), 1e-12)
         bar = told = ""
         if chance is not None:

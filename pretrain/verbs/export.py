@@ -32,6 +32,12 @@ def parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace a folder that was exported before")
     add("--tokenizer", metavar="FILE", help="where the encoder's tokenizer.json lies now, if not where it lay")
     add("--license", "--licence", metavar="TEXT", help="for the model card")
+    add(
+        "--data-card",
+        metavar="FILE",
+        type=Path,
+        help="goes along (pretrain shards card --run RUN --out FILE makes one)",
+    )
     add("--no-check", action="store_true", help="do not load what was written with transformers, and compare")
     return top
 
@@ -57,6 +63,7 @@ def main(argv: list[str]) -> int:
         overwrite=arguments.overwrite,
         tokenizer=arguments.tokenizer,
         licence=arguments.license,
+        data_card=arguments.data_card,
         checked=not arguments.no_check,
     ):
         print(line)

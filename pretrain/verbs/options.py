@@ -20,6 +20,11 @@ def add_pattern(parser: argparse.ArgumentParser, many: str = "+") -> None:
         nargs=many,
         help="path, folder, glob, {000000..000009}, URL (s3://, gs://, az://, https://), manifest (.jsonl), a::b",
     )
+    add_store(parser)
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Adds what says where remote and packed shards are kept."""
     remote = parser.add_argument_group("shards that are not plain local tars")
     remote.add_argument("--cache", metavar="DIR", help="where they are kept (default: the user's cache folder)")
     remote.add_argument("--cache-size", metavar="SIZE", default="50GB", help="of it at most (default: 50GB)")

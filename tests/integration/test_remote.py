@@ -10,6 +10,7 @@ from data.stream import Stream
 from pretrain import checkpoint
 from tests.faulty_store import FaultyStore
 from tests.integration.runs import SMALL, kill_at, run
+from tests.pretrain.embedding import small
 
 SHARDS = 16
 CACHED = 6
@@ -81,3 +82,24 @@ def test_remote_shards_with_faults_give_the_same_run_as_local_ones(endpoint, tmp
     assert os.environ["AWS_ENDPOINT_URL"] == store.url
     rows = [json.loads(line) for line in (remote / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["mlm/epoch"] == pytest.approx(60 * 16 / len(Stream("mlm", str(held[0].parent / "own-*.tar"), 0)))
+
+
+def test_embedding_remote_shards_with_faults_gives_what_local_ones_give(endpoint, tmp_path, tokenizer_path):
+    store, held = endpoint
+    small.run(tmp_path / "run", tokenizer_path)
+    room = CACHED * max(path.stat().st_size for path in held)
+    names = "{" + held[0].stem[4:] + ".." + held[-1].stem[4:] + "}"
+    common = ["--encoder", "text", "--batch-size", "16", "--part-size", "64", "--threads", "1", "--quiet"]
+    cached_at = ["--cache", str(tmp_path / "cache"), "--cache-size", str(room)]
+    for out, source in (("local", f"{tmp_path}/shards/own-*.tar"), ("remote", f"s3://noise/own-{names}.tar")):
+        assert run(["embed", str(tmp_path / "run"), source, "--out", str(tmp_path / out), *common, *cached_at]) == 0
+    for number in range(len(list((tmp_path / "local").glob("*.npy")))):
+        name = f"embeddings-{number:05d}"
+        for kind in ("npy", "jsonl"):
+            one, other = (tmp_path / out / f"{name}.{kind}" for out in ("local", "remote"))
+            assert one.read_bytes() == other.read_bytes()
+    assert cached(tmp_path / "cache") <= room
+    # Read one after the other: once for the index, once for the samples, again after a fault, and never in circles.
+    asked = [store.gets(f"/noise/{path.name}") for path in held]
+    assert min(asked) > 0
+    assert sum(asked) < 4 * len(held)

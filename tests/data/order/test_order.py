@@ -180,3 +180,10 @@ def test_orderings_out_of_range():
         Ordering(window=0)
     with pytest.raises(InputError, match=r"order\.streams=6 is not a power of two"):
         Ordering(streams=6)
+
+
+def test_without_shuffling_the_shards_needed_are_those_that_are_still_to_be_read():
+    order = Order([3, 4, 5], 0, None)
+    assert [order.needed(np.array(positions)) for positions in ([0, 1], [2, 3], [3, 6], [7, 11], [12])] == [
+        [0, 1, 2], [0, 1, 2], [1, 2], [2], [0, 1, 2],
+    ]  # fmt: skip

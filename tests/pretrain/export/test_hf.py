@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from data.errors import InputError
 from pretrain.cli import main
 from pretrain.export import hf
 from tests.pretrain.export.families import ALONE, OVERRIDES, ours, published
@@ -185,7 +186,27 @@ def test_the_card_says_what_is_known_and_what_is_not(tmp_path, tokenizer_path):
     card = (tmp_path / "out/README.md").read_text()
     assert "license: CC-BY-4.0" in card
     assert "| mlm/perplexity | 12.5 | 300 |" in card
-    assert "70 samples seen" in card
+    assert "masked language modelling (share of tokens chosen: 0.15, by token, tokens at most: 128); 70 samples" in card
     assert "The run had not come to its end." in card
+    assert "no data card was given" in card
+    assert "Not stated: the run's directory is not there, or has no record." in card
     assert str(tmp_path) not in card
     assert json.loads((tmp_path / "out/config.json").read_text())["architectures"] == ["BertForMaskedLM"]
+
+
+def test_compute_is_that_of_the_steps_that_lead_to_the_checkpoint(tmp_path, tokenizer_path):
+    published(tmp_path / "run", tokenizer_path, OVERRIDES["bert"])
+    rows = [{"step": step, "seconds": 30.0, "data_wait": 1.0, "samples": 8} for step in range(1, 10)]
+    (tmp_path / "run/speed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    machine = {"device": "cpu", "cores": 2, "packages": {"torch": "2"}, "version": "0.1", "python": "3.11"}
+    starts = [machine | {"step": 0}, machine | {"step": 3, "cores": 4}, machine | {"step": 7, "cores": 8}]
+    (tmp_path / "run/starts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in starts))
+    (tmp_path / "data.md").write_text("# Books\n")
+    hf.export(str(tmp_path / "run"), out=tmp_path / "out", data_card=tmp_path / "data.md", checked=False)
+    card = (tmp_path / "out/README.md").read_text()
+    assert "3.5 minutes of steps (7 recorded), in 2 starts" in card
+    assert "cpu, 2 cores; cpu, 4 cores" in card
+    assert "[DATA_CARD.md](DATA_CARD.md)" in card
+    assert (tmp_path / "out/DATA_CARD.md").read_text() == "# Books\n"
+    with pytest.raises(InputError, match=r"--data-card .* cannot be read"):
+        hf.export(str(tmp_path / "run"), out=tmp_path / "two", data_card=tmp_path / "none.md", checked=False)

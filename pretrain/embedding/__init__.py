@@ -1,0 +1,1 @@
+"""Embeddings of samples by a trained encoder: made, kept, read again (docs/embeddings.md)."""

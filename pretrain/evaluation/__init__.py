@@ -1,0 +1,1 @@
+"""Held-out measurements, during a run and of its checkpoints (docs/evaluation.md)."""

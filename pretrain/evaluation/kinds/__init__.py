@@ -1,0 +1,1 @@
+"""Evaluators that a config may name."""

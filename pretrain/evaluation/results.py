@@ -1,0 +1,68 @@
+"""What was measured of single checkpoints: ``RUN/evaluations/step-00000240.json``. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pretrain.checkpoint.disk import make, replace
+from pretrain.checkpoint.folder import NAME, directory_name
+
+FOLDER = "evaluations"
+
+
+def path_of(run: Path, step: int) -> Path:
+    """The file of a step."""
+    return run / FOLDER / f"{directory_name(step)}.json"
+
+
+def baseline_of(run: Path) -> Path:
+    """The file of the model as it began, before any step."""
+    return run / FOLDER / "untrained.json"
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """``{"step", "checkpoint", "averaged", "metrics"}``, None where there is no such file or it is none of ours."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    sound = isinstance(found, dict) and isinstance(found.get("step"), int) and isinstance(found.get("metrics"), dict)
+    return found if sound else None
+
+
+def all_of(run: Path) -> list[dict[str, Any]]:
+    """Those of all steps, in their order."""
+    paths = sorted(path for path in (run / FOLDER).glob("*.json") if NAME.fullmatch(path.stem))
+    return sorted((found for path in paths if (found := read(path))), key=lambda found: int(found["step"]))
+
+
+def write(path: Path, step: int, checkpoint: str, averaged: bool, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Adds ``metrics`` to what the file says of the same weights; what it says of others goes.
+
+    Args:
+        path: of the file.
+        step: of the checkpoint.
+        checkpoint: its digest.
+        averaged: whether the moving average was measured.
+        metrics: name -> value and chance.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    old = read(path)
+    same = old is not None and old.get("checkpoint") == checkpoint and old.get("averaged") == averaged
+    known = old["metrics"] if old is not None and same else {}
+    found = {"step": step, "checkpoint": checkpoint, "averaged": averaged, "metrics": {**known, **metrics}}
+    make(path.parent)
+    replace(path, (json.dumps(found, indent=1) + "\n").encode())
+
+
+def drop_after(run: Path, step: int) -> None:
+    """Removes those of steps after ``step``: the run has gone back, and will come there with other weights."""
+    for found in (run / FOLDER).glob("*.json"):
+        match = NAME.fullmatch(found.stem)
+        if match and int(match.group(1)) > step:
+            found.unlink(missing_ok=True)

@@ -1,0 +1,76 @@
+"""The first samples of a held-out source, prepared once and kept."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, TypeAlias
+
+from data.loading.loader import Rejected, TaskData, prepare_at
+from data.loading.units import describe
+from data.loading.watch import Watchdog, seats
+from data.store.store import Store
+from data.stream import Stream
+from pretrain.devices import moved
+from pretrain.model import Model
+
+log = logging.getLogger("pretrain")
+
+Waits: TypeAlias = tuple[float, float]
+WAITS: Waits = (30.0, 300.0)
+
+
+class Samples:
+    """The first samples of a held-out source, prepared once and kept.
+
+    Args:
+        name: of the task or evaluator; seeds the masks, so that every measurement sees the same ones.
+        source: pattern or patterns of one source.
+        prepare: sample -> tensors; called with ``training=False``.
+        samples: how many at most.
+        batch_size: how many go through the model at once.
+        waits: seconds that a batch may take to prepare until a warning says why, and until the run ends.
+        store: where shards are read from.
+
+    Attributes:
+        rejected: samples that cannot be used and are left out, once the batches are prepared.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Any,
+        prepare: Any,
+        samples: int,
+        batch_size: int,
+        waits: Waits = WAITS,
+        store: Store | None = None,
+    ) -> None:
+        self.stream = Stream(f"{name}.heldout", source, seed=0, ordering=None, store=store)
+        self.prepare, self.batch_size = prepare, batch_size
+        self.samples = min(samples, len(self.stream))
+        self.rejected: list[Rejected] = []
+        self._waits = waits
+        self._batches: list[dict[str, Any]] | None = None
+
+    def batches(self, model: Model) -> list[dict[str, Any]]:
+        """The prepared batches, on the model's device."""
+        device = next(model.parameters()).device
+        if self._batches is None:
+            self._batches = self._prepare()
+        return [moved(batch, device) for batch in self._batches]
+
+    def _prepare(self) -> list[dict[str, Any]]:
+        data = TaskData(self.stream, self.prepare, self.batch_size)
+        seat, batches = seats(1)[0], []
+        late = Watchdog(lambda: f"held-out data: {describe(seat.doing(), {self.stream.task: data})}", *self._waits)
+        with late.watching():
+            for begin in range(0, self.samples, self.batch_size):
+                late.begin()
+                positions = range(begin, min(begin + self.batch_size, self.samples))
+                unit = prepare_at(data, positions, training=False, seat=seat)
+                late.end()
+                self.rejected += unit.rejected
+                batches += [unit.batch] if len(unit.places) else []
+        for one in self.rejected:
+            log.warning("held-out sample %s; it is left out", one)
+        return batches
