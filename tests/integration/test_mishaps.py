@@ -98,7 +98,7 @@ def test_a_run_whose_directory_was_taken_publishes_nothing_more(tmp_path: Path) 
         lock = fcntl.flock
 
         def of_files_alone(file: Any, how: int) -> None:
-            if stat.S_ISDIR(os.fstat(file).st_mode):
+            if stat.S_ISDIR(os.fstat(file if isinstance(file, int) else file.fileno()).st_mode):
                 raise OSError(errno.EOPNOTSUPP, "no such locks")
             lock(file, how)
 
