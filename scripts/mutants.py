@@ -113,20 +113,34 @@ def run_tests(tree: Path, tests: Iterable[str], stop: bool = True) -> tuple[int,
     command += [f"--basetemp={tree}.tmp", *(["-x"] if stop else []), *tests]
     # Child processes of the tests must import the copy too, whatever is installed.
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=tree, env=environment, text=True, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    _running.add(process.pid)
-    try:
-        output, _ = process.communicate(timeout=_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        return -1, output
-    finally:
-        _running.discard(process.pid)
-    return process.returncode, output
+    # Into a file: of a pipe, runs that a failed test has left behind would keep the other end open.
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            command, cwd=tree, env=environment, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        _running.add(process.pid)
+        try:
+            code = process.wait(_SECONDS)
+        except subprocess.TimeoutExpired:
+            code = -1
+        finally:
+            end_session(process.pid)
+            process.wait()
+            _running.discard(process.pid)
+        said.seek(0)
+        return code, said.read()
+
+
+def end_session(leader: int) -> None:
+    """Kills what is left of the session that ``leader`` began: runs have process groups of their own."""
+    for entry in Path("/proc").iterdir():
+        try:
+            session = int((entry / "stat").read_text().rpartition(")")[2].split()[3]) if entry.name.isdigit() else None
+            if session == leader:
+                os.kill(int(entry.name), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended by itself meanwhile
 
 
 def judge(mutant: Mutant, root: Path, scratch: Path) -> Verdict:
@@ -187,7 +201,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             for pid in list(_running):
-                os.killpg(pid, signal.SIGKILL)
+                end_session(pid)
             return 130
     counts = ", ".join(f"{sum(v.what == what for v in verdicts)} {what}" for what in (KILLED, SURVIVED, BROKEN))
     print(f"{len(verdicts)} faults: {counts}; {time.monotonic() - began:.0f} s")

@@ -8,9 +8,11 @@ import json
 import os
 import re
 import signal
+import stat
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -93,15 +95,20 @@ def test_a_run_whose_directory_was_taken_publishes_nothing_more(tmp_path: Path) 
     run_dir, errors = tmp_path / "run", tmp_path / "errors"
 
     def sabotage() -> None:
-        def none(*_: object) -> None:
-            raise OSError(errno.EOPNOTSUPP, "no such locks")
+        lock = fcntl.flock
 
-        fcntl.flock = none
+        def of_files_alone(file: Any, how: int) -> None:
+            if stat.S_ISDIR(os.fstat(file if isinstance(file, int) else file.fileno()).st_mode):
+                raise OSError(errno.EOPNOTSUPP, "no such locks")
+            lock(file, how)
+
+        fcntl.flock = of_files_alone
         edge._LOOK_S = 0.0
         sys.stderr = open(errors, "a", buffering=1)  # noqa: SIM115 - as long as the process lives
 
     pid = start([*SMALL, "max_steps=100000", "evaluate.every_n_steps=100000", f"run_dir={run_dir}"], sabotage)
     while not (run_dir / "metrics.jsonl").exists() or not steps(run_dir):
+        assert os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None, errors.read_text()
         time.sleep(0.02)
     other = run_dir / "lock.new"
     with open(other, "w") as file:
