@@ -58,3 +58,7 @@ class Tracker(ABC):
         Raises:
             TrackerError: it is not.
         """
+
+    def abandon(self) -> None:
+        """Removes what an end without :meth:`finish` must not leave. Called while another thread may be in a method."""
+        return

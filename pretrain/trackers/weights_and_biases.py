@@ -43,13 +43,11 @@ class WeightsAndBiases(Tracker):
         """See :class:`Tracker`. Files of an online run repeat what metrics.jsonl has, and are never kept."""
         import wandb
 
-        os.environ["WANDB_SILENT"] = (
-            "true"  # what it says before it knows its settings names the server with credentials
-        )
-        prefix = "run" if self.answers else "offline-run"
+        # What it says before it knows its settings names the server, with credentials.
+        os.environ["WANDB_SILENT"] = "true"
         run_id = self._id() if delivered.history == 1 else f"{self._id()}-{delivered.history}"
-        for left in sorted((self.directory / "wandb").glob(f"{prefix}-*-{self._id()}*")):
-            if self.answers or left.name not in delivered.segments:
+        for left in self._files():
+            if left.name not in delivered.segments:
                 shutil.rmtree(left)
         silent = wandb.Settings(
             x_disable_meta=True,
@@ -78,6 +76,7 @@ class WeightsAndBiases(Tracker):
             )
             return int(self._run.step) - 1 if self.answers else delivered.step
         except Exception as error:  # of its service, too many kinds to name
+            self.abandon()
             raise TrackerError(f"wandb cannot be reached: {_first_line(error)}") from error
 
     def send(self, step: int, values: Mapping[str, float]) -> None:
@@ -94,9 +93,18 @@ class WeightsAndBiases(Tracker):
             self._run.finish()
         except Exception as error:  # of its service, too many kinds to name
             raise TrackerError(f"wandb has not taken everything: {_first_line(error)}") from error
-        if self.answers:
-            shutil.rmtree(own, ignore_errors=True)
+        finally:
+            self.abandon()
         return own.name
+
+    def abandon(self) -> None:
+        """See :class:`Tracker`. Beside an online run wandb writes what metrics.jsonl has, and a log that names URLs."""
+        for left in self._files() if self.answers else ():
+            shutil.rmtree(left, ignore_errors=True)  # its service may be writing there; the next start removes the rest
+
+    def _files(self) -> list[Path]:
+        prefix = "run" if self.answers else "offline-run"
+        return sorted((self.directory / "wandb").glob(f"{prefix}-*-{self._id()}*"))
 
     def _id(self) -> str:
         kept = self.directory / "wandb_id"

@@ -14,6 +14,7 @@ from pretrain.run import RunDirectory
 from pretrain.trackers.mirror import Mirror, trackers_of
 from pretrain.trackers.process import GRACE_S
 from pretrain.trackers.settled import last_settled
+from pretrain.trackers.tracker import Tracker
 
 _LATE = 75  # the exit code of what may be tried again
 
@@ -45,24 +46,26 @@ def sync(folder: Path, arguments: argparse.Namespace) -> None:
         if arguments.offline and "mode" in node:
             node["mode"] = "offline"
     ending = threading.Event()
-    patience = arguments.patience
-    if arguments.with_trainer:
-        patience = GRACE_S - 5.0
-        threading.Thread(target=_watch, args=(ending,), name="trainer's end", daemon=True).start()
-    else:
-        ending.set()
+    ending.set()
     for name, tracker in trackers_of({"logger": loggers}, folder.absolute()).items():
-        if arguments.tracker in (None, name):
-            mirror = Mirror(folder.absolute(), tracker, patience)
-            mirror.run(ending, wait=arguments.with_trainer)
-            left = "" if mirror.step >= last_settled(folder) else "; the run has gone back, and is not there again"
-            print(f"{folder}: {mirror.sent} rows to {tracker.key}, which has them up to step {mirror.step}{left}")
+        if arguments.tracker not in (None, name):
+            continue
+        patience = arguments.patience
+        if arguments.with_trainer:
+            patience = GRACE_S - 5.0
+            ending.clear()
+            threading.Thread(target=_watch, args=(ending, tracker), name="trainer's end", daemon=True).start()
+        mirror = Mirror(folder.absolute(), tracker, patience)
+        mirror.run(ending, wait=arguments.with_trainer)
+        left = "" if mirror.step >= last_settled(folder) else "; the run has gone back, and is not there again"
+        print(f"{folder}: {mirror.sent} rows to {tracker.key}, which has them up to step {mirror.step}{left}")
 
 
-def _watch(ending: threading.Event) -> None:
+def _watch(ending: threading.Event, tracker: Tracker) -> None:
     """Sets ``ending`` when the trainer is gone, and ends this process if it is not done soon after."""
     while os.read(0, 1):
         pass  # nobody writes; what is awaited is the end
     ending.set()
     time.sleep(GRACE_S)
+    tracker.abandon()
     os._exit(_LATE)
