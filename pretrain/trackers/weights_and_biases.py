@@ -40,7 +40,7 @@ class WeightsAndBiases(Tracker):
         self._run: Any = None
 
     def begin(self, delivered: Delivered, patience_s: float) -> int:
-        """See :class:`Tracker`. Files of an online run repeat what metrics.jsonl has, and are never kept."""
+        """See :class:`Tracker`."""
         import wandb
 
         # What it says before it knows its settings names the server, with credentials.
