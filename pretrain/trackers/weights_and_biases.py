@@ -45,6 +45,7 @@ class WeightsAndBiases(Tracker):
 
         # What it says before it knows its settings names the server, with credentials.
         os.environ["WANDB_SILENT"] = "true"
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         run_id = self._id() if delivered.history == 1 else f"{self._id()}-{delivered.history}"
         for left in self._files():
             if left.name not in delivered.segments:
@@ -74,7 +75,7 @@ class WeightsAndBiases(Tracker):
                 mode="online" if self.answers else "offline",
                 settings=silent,
             )
-            return int(self._run.step) - 1 if self.answers else delivered.step
+            return int(self._run.starting_step) - 1 if self.answers else delivered.step
         except Exception as error:  # of its service, too many kinds to name
             self.abandon()
             raise TrackerError(f"wandb cannot be reached: {_first_line(error)}") from error

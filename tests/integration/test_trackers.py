@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 
 from pretrain.trackers.process import GRACE_S
 from tests.integration.runs import SMALL, kill_at, outcome, run, start, steps, wait
+from tests.wandb_server import WandbServer
 
 OFFLINE = ["logger=wandb", "logger.wandb.mode=offline"]
 
@@ -136,12 +139,12 @@ def test_a_killed_service_ends_its_mirror_alone(tmp_path: Path) -> None:
     os.kill(service, signal.SIGKILL)
     assert wait(trainer) == 0
     until(lambda: gone(mirror), GRACE_S + 10)
-    assert "wandb" in (folder / "log.txt").read_text().split("run", 1)[1]
+    assert re.search("the mirror to wandb ended|wandb may lack rows", (folder / "log.txt").read_text())
     assert sync(folder).returncode == 0
     equals_file(history(folder), folder)
 
 
-@pytest.mark.parametrize("server", ["hangs", "refuses"])
+@pytest.mark.parametrize("server", ["hangs", pytest.param("refuses", marks=pytest.mark.slow)])
 def test_a_server_that_does_not_answer_is_not_noticed(plain: Path, tmp_path: Path, monkeypatch, server: str) -> None:
     folder = tmp_path / "run"
     with socket.socket() as listening:
@@ -165,6 +168,29 @@ def test_a_server_that_does_not_answer_is_not_noticed(plain: Path, tmp_path: Pat
         assert failed.stderr.count("\n") == 1
     assert sync(folder, "--offline").returncode == 0
     equals_file(history(folder), folder)
+
+
+def test_a_server_that_is_away_for_a_while_has_everything_once(tmp_path: Path, monkeypatch) -> None:
+    folder, runs = tmp_path / "run", {}
+    command = [*SMALL, "logger=wandb", f"run_dir={folder}"]
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
+    with WandbServer(runs) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.port}")
+        assert run([*command, "max_steps=6"]) == 0
+        [rows] = runs.values()
+        assert [row["_step"] for row in rows] == list(range(1, 7))
+    first = list(rows)
+    assert run(command) == 0  # it is away
+    with open(folder / "trackers/wandb-online.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the run's mirror has given up
+    assert [row["_step"] for row in rows] == list(range(1, 7))
+    with WandbServer(runs, server.port):
+        assert "6 rows to wandb-online" in sync(folder).stdout
+        assert "0 rows to wandb-online" in sync(folder).stdout
+    assert list(runs) == [(folder / "wandb_id").read_text()]
+    assert rows[:6] == first
+    equals_file(rows, folder)
+    assert list(folder.glob("wandb/run-*")) == []
 
 
 def test_the_mirror_of_a_killed_trainer_leaves(tmp_path: Path) -> None:
