@@ -57,8 +57,9 @@ def sync(folder: Path, arguments: argparse.Namespace) -> None:
             threading.Thread(target=_watch, args=(ending, tracker), name="trainer's end", daemon=True).start()
         mirror = Mirror(folder.absolute(), tracker, patience)
         mirror.run(ending, wait=arguments.with_trainer)
-        left = "" if mirror.step >= last_settled(folder) else "; the run has gone back, and is not there again"
-        print(f"{folder}: {mirror.sent} rows to {tracker.key}, which has them up to step {mirror.step}{left}")
+        stands = last_settled(folder)
+        back = f"; the run has gone back to step {stands}" if mirror.step > stands else ""
+        print(f"{folder}: {mirror.sent} rows to {tracker.key}, which has them up to step {mirror.step}{back}")
 
 
 def _watch(ending: threading.Event, tracker: Tracker) -> None:

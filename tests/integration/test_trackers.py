@@ -227,6 +227,9 @@ def test_tensorboard_has_each_step_once(plain: Path, tmp_path: Path) -> None:
     for file in sorted(folder.glob("tensorboard/*")):
         for event in EventFileLoader(str(file)).Load():
             found += [(event.step, value.tensor.float_val[0]) for value in event.summary.value if value.tag == "loss"]
+    (folder / "checkpoints/step-00000012").rename(folder / "set aside")
+    assert "up to step 12; the run has gone back to step 9" in sync(folder).stdout
+    (folder / "set aside").rename(folder / "checkpoints/step-00000012")
     truth = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [step for step, _ in found] == [row["step"] for row in truth]
     assert [value for _, value in found] == pytest.approx([row["loss"] for row in truth], rel=1e-6)
