@@ -21,8 +21,8 @@ _OWN = (
     "pretrain.callbacks",
     "pretrain.demo",
     "pretrain.evaluation.kinds",
-    "pretrain.loggers",
     "pretrain.optim",
+    "pretrain.trackers",
 )
 # Where classes of others may be defined, and the bases (or, for plain transforms, the place) that make them parts.
 _CLASSES = (

@@ -23,6 +23,7 @@ from pretrain.callbacks.reaction import Reaction
 from pretrain.callbacks.report import Report
 from pretrain.callbacks.sickness import Sickness
 from pretrain.callbacks.stop import StopOnSignal
+from pretrain.callbacks.tracking import Tracking
 from pretrain.checkpoint.retention import retention_of
 from pretrain.closing import report
 from pretrain.company import Company, company_of
@@ -43,6 +44,7 @@ from pretrain.soundness.guard import guard_of
 from pretrain.soundness.incidents import Incidents
 from pretrain.start import facts_of
 from pretrain.storage import open_store
+from pretrain.trackers.mirror import trackers_of
 from pretrain.trainer import accelerator_of, build_trainer
 from pretrain.trunks import set_trunks
 
@@ -81,6 +83,7 @@ def _train(
     # Another number of threads gives other roundings.
     torch.set_num_threads(options["threads"] or (1 if exact else max(1, cores() // options["devices"])))
     roots = tuple(config["trusted_roots"])
+    trackers_of(config, directory.path)  # what is wrong with them is said before anything is built
     if config["data"].get("builder"):
         make(config["data"]["builder"], "data.builder", roots).ensure()
 
@@ -103,7 +106,7 @@ def _train(
     company = company_of(config["interruption"], process, directory, ending)
     beginning = Beginning(config, overrides, directory, facts, streams, company)
     callbacks = [beginning, *edge_of_a_step(config, directory, evaluators, facts, streams, company, beginning)]
-    trainer = build_trainer(config, process, directory, callbacks)
+    trainer = build_trainer(config, process, callbacks)
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parameters(model).items())
     log.info("run %s to step %d; parameters: %s", directory.path, config["max_steps"], sizes)
     feed = Feed(config, streams, module, directory)
@@ -165,6 +168,7 @@ def edge_of_a_step(
         Reaction(incidents, company.agreement, beginning, saving, directory, **sick["rewind"]),
         saving,
         Report(directory, **config["report"]),
+        Tracking(directory.path, list(config["logger"])),
         StopOnSignal(saving, company, max_steps),
     ]
 

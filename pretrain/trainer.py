@@ -12,25 +12,20 @@ import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from data.errors import InputError, choices
-from pretrain.build import make
 from pretrain.ranks import Process
-from pretrain.run import RunDirectory
 from pretrain.strategies import environment_of, strategy_of
 
 
-def build_trainer(
-    config: Mapping[str, Any], process: Process, directory: RunDirectory, callbacks: list[pl.Callback]
-) -> pl.Trainer:
+def build_trainer(config: Mapping[str, Any], process: Process, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Lightning's Trainer with everything switched off that this framework does itself."""
     options = config["trainer"]
-    loggers = [make(node, f"logger.{name}", directory=directory.path) for name, node in config["logger"].items()]
     for quiet in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(quiet).setLevel(logging.ERROR)
     # Lightning advises on its own loader and on what it does not save; neither is used here.
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     try:
-        trainer = _trainer(options, process, loggers, callbacks)
+        trainer = _trainer(options, process, callbacks)
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise InputError(f"trainer: {str(error).splitlines()[0]}") from None
     # Its handlers would save wherever a signal happens to arrive, and run collectives there; see pretrain.signals.
@@ -38,9 +33,7 @@ def build_trainer(
     return trainer
 
 
-def _trainer(
-    options: Mapping[str, Any], process: Process, loggers: list[Any], callbacks: list[pl.Callback]
-) -> pl.Trainer:
+def _trainer(options: Mapping[str, Any], process: Process, callbacks: list[pl.Callback]) -> pl.Trainer:
     return pl.Trainer(
         accelerator=accelerator_of(options["accelerator"]),
         devices=options["devices"],
@@ -49,7 +42,7 @@ def _trainer(
         precision=options["precision"],
         deterministic=bool(options["deterministic"]),
         plugins=[environment_of(process.launcher)] if process.world_size > 1 else None,
-        logger=loggers,
+        logger=False,
         callbacks=callbacks,
         max_epochs=1,
         enable_checkpointing=False,

@@ -17,7 +17,7 @@ from pretrain.run import LEDGER, METRICS, SPEED, RunDirectory
 
 
 class Metrics(pl.Callback):
-    """Writes what each step measured, and mirrors it to the loggers.
+    """Writes what each step measured. Trackers read it there, from processes of their own; see docs/watching.md.
 
     Rows of ``metrics.jsonl``: ``step``, ``loss`` (weighted sum of the tasks), ``TASK/NAME``, ``lr``,
     ``gradient_norm``, ``TASK/SOURCE/samples`` and ``/epoch`` (drawn so far), and ``heldout/NAME`` where it was
@@ -62,8 +62,6 @@ class Metrics(pl.Callback):
         if trainer.is_global_zero:
             self.directory.append(METRICS, {"step": step, **self.row})
             self.directory.append(SPEED, {"step": step, **self.speed})
-            for logger in trainer.loggers:
-                logger.log_metrics(self.row | {f"speed/{k}": v for k, v in self.speed.items()}, step)
 
     def due(self, module: Pretraining) -> bool:
         """Whether the last step has a row."""

@@ -12,7 +12,7 @@ from pretrain.lease import LOCK
 from pretrain.run import CONFIG, STARTS
 
 _DEPTH = 5  # of sweeps in folders of projects in folders of people
-_INNER = {"checkpoints", "launch", "ledger", "tensorboard", "wandb"}
+_INNER = {"checkpoints", "launch", "ledger", "tensorboard", "trackers", "wandb"}
 
 
 def is_run(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""``pretrain runs``: which runs there are, how they stand, how they differ; follow and stop them."""
+"""``pretrain runs``: which runs there are, how they stand, how they differ; follow, mirror and stop them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pretrain.runs.stopping import stop
 from pretrain.runs.summary import FAILED, INTERRUPTED, RUNNING, STATES, Summary, summarise
 from pretrain.runs.words import ago, number, share
 from pretrain.verbs.runs_show import show
+from pretrain.verbs.runs_sync import add_options, sync
 from pretrain.verbs.tables import console, table_of
 
 DEFAULT_FOLDER = "runs"
@@ -44,7 +45,10 @@ def parser() -> argparse.ArgumentParser:
     text = "ask a run to save and stop after its step; the command that began it continues it"
     stopping = verbs.add_parser("stop", help=text, description=text)
     stopping.add_argument("--wait", metavar="S", type=float, default=300.0, help="seconds; 0: do not wait")
-    for verb in (one, tail, stopping):
+    text = "give the run's trackers (logger=...) what they lack; how docs/watching.md says"
+    syncing = verbs.add_parser("sync", help=text, description=text)
+    add_options(syncing)
+    for verb in (one, tail, stopping, syncing):
         verb.add_argument("run", metavar="RUN", help="run directory")
     for verb in (listing, one, several):
         verb.add_argument("--json", action="store_true", help="print one JSON object")
@@ -56,7 +60,7 @@ def main(argv: list[str]) -> int:
 
     Raises:
         InputError: a place is no run directory, or an option has no sense.
-        RunError: a run could not be stopped.
+        RunError: a run could not be stopped, or a tracker not be reached.
     """
     arguments = parser().parse_args(argv or ["list"])
     if arguments.verb == "list":
@@ -65,6 +69,8 @@ def main(argv: list[str]) -> int:
         _compare(arguments)
     elif arguments.verb == "show":
         show(the_run(arguments.run), arguments.json)
+    elif arguments.verb == "sync":
+        sync(the_run(arguments.run), arguments)
     elif arguments.verb == "stop":
         if arguments.wait < 0:
             raise InputError(f"--wait {arguments.wait:g} is not 0 or more")

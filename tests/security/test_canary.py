@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -25,7 +26,9 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize("ending", ["done", "wrong input", pytest.param("failure", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "ending", ["done", "unreachable", "wrong input", pytest.param("failure", marks=pytest.mark.slow)]
+)
 def test_nothing_of_them_is_kept(shards, tokenizer_path, tmp_path: Path, ending: str) -> None:
     shards("own", 20, max_bytes=10**6)
     [held] = sorted((tmp_path / "shards").glob("own-*.tar"))
@@ -52,6 +55,10 @@ def test_nothing_of_them_is_kept(shards, tokenizer_path, tmp_path: Path, ending:
             *(f"+data.hub.password={SECRETS['under a name']}", f"name={SECRETS['AWS key']}"),
             *(f"cache.folder={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}"),
         ]
+        if ending == "unreachable":  # a tracker that cannot be reached says where it wanted to go
+            arguments.remove("logger.wandb.mode=offline")
+            server = f"http://alice:{SECRETS['password of a URL']}@127.0.0.1:9"
+            environment["WANDB_BASE_URL"] = f"{server}/?token={SECRETS['token of a URL']}"
         if ending == "wrong input":
             arguments += [f"optimizer.{SECRETS['hub token']}=1"]
         if ending == "failure":
@@ -63,16 +70,29 @@ def test_nothing_of_them_is_kept(shards, tokenizer_path, tmp_path: Path, ending:
             check=False,
             env={**os.environ, **environment, "OMP_NUM_THREADS": "1", "PRETRAIN_TRACEBACK": ""},
         )
-    assert done.returncode == {"done": 0, "wrong input": 2, "failure": 1}[ending], done.stderr.decode()[-3000:]
+    _wait_for_mirrors(tmp_path / "run")
+    assert done.returncode == {"done": 0, "unreachable": 0, "wrong input": 2, "failure": 1}[ending], (
+        done.stderr.decode()[-3000:]
+    )
     left = [path for path in tmp_path.rglob("*") if path.is_file() and tmp_path / "shards" not in path.parents]
     found = [(path.relative_to(tmp_path), what) for path in left for what in leaks(path.read_bytes())]
     found += [(name, what) for name in ("stdout", "stderr") for what in leaks(getattr(done, name))]
     assert found == []
+    if ending == "unreachable":
+        assert "wandb cannot be reached" in (tmp_path / "run/trackers/wandb.log").read_text()
     if ending == "done":
         kept = {path.name for path in left}
         assert {"config.yaml", "starts.jsonl", "state.json", "log.txt", "metrics.jsonl"} <= kept
         assert any(path.suffix == ".wandb" for path in left)
+        assert "trackers" in {path.parent.name for path in left}
         assert b"http://***@" in (tmp_path / "run/config.yaml").read_bytes()
+
+
+def _wait_for_mirrors(run: Path) -> None:
+    """Returns when no mirror of the run is left, which may still add to its files."""
+    for lock in run.glob("trackers/*.lock"):
+        with open(lock) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def leaks(content: bytes) -> list[str]:
