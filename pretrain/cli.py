@@ -70,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         if traceback:
             raise
-        print(f"pretrain: error: {redact(str(error))}", file=sys.stderr)
+        for line in str(error).splitlines():  # each a fault of its own
+            print(f"pretrain: error: {redact(line)}", file=sys.stderr)
         return EXIT_INPUT
     except RunError as error:
         if traceback:

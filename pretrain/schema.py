@@ -213,8 +213,10 @@ class RunConfig:
     """Everything a run is made from."""
 
     name: str = MISSING
+    """Of the experiment; the run's directory is called so unless ``run_dir`` says otherwise."""
     run_dir: str = MISSING
     seed: int = at_least(0)
+    """Of everything that is drawn at random: initial weights, order of the data, crops, masks, dropout."""
     max_steps: int = at_least(1)
     embed_dim: int = at_least(1)
     """Size of the joint space that contrastive tasks and evaluators share."""
@@ -226,10 +228,15 @@ class RunConfig:
     trusted_roots: list[str] = MISSING
     ledger: bool = MISSING
     tokenizer: str | None = None
+    """Path of the ``tokenizer.json`` that all texts are read with."""
     data: Any = MISSING
+    """Which shards there are for which kind of task; see ``conf/data``."""
     encoders: dict[str, Any] = MISSING
+    """Name -> ``_target_`` node of an encoder; tasks share those that they name alike."""
     tasks: dict[str, TaskConfig] = MISSING
+    """Name -> task."""
     evaluators: dict[str, Any] = MISSING
+    """Name -> ``_target_`` node of what measures embeddings of held-out samples."""
     optimizer: Any = MISSING
     schedule: Any = MISSING
     ema: EmaConfig = MISSING

@@ -31,12 +31,15 @@ from pretrain.ending import Ending
 from pretrain.evaluation.build import build_evaluators
 from pretrain.evaluation.scores import Evaluator
 from pretrain.exact import ExactGradients, check_exact
+from pretrain.faults import Faults
 from pretrain.feed import Feed, open_streams
 from pretrain.gradients import Gradients
 from pretrain.host import cores
 from pretrain.model import Model, build_model
 from pretrain.module import Pretraining
 from pretrain.optim.ema import Ema
+from pretrain.optim.state import state_bytes
+from pretrain.preflight import look
 from pretrain.ranks import Process, check_spread, this_process
 from pretrain.run import RunDirectory, open_log
 from pretrain.signals import SIGNALS, Interrupted, Stopped
@@ -90,16 +93,21 @@ def _train(
     model = build_model(config)
     set_trunks(model, options)
     store = open_store(config)
-    streams = open_streams(config, model, store)
-    evaluators = build_evaluators(config, model, store)
+    faults = Faults()
+    streams = open_streams(config, model, store, faults)
+    evaluators = build_evaluators(config, model, store, faults=faults)
     device = accelerator_of(options["accelerator"])
     named = list(model.named_parameters())
     optimizer = make(config["optimizer"], "optimizer", roots, parameters=named, device=device)
     samples = sum(spec["batch_size"] for spec in config["tasks"].values())
     timing = {"max_steps": config["max_steps"], "samples_a_step": samples}
     schedule = make(config["schedule"], "schedule", roots, **timing)
-    facts = facts_of(config, model, streams)
     ema = ema_of(config, model)
+    if faults and process.rank == 0:  # it will not start; what else would keep it from that is told with it
+        beginning_of_all = dict.fromkeys(streams, 0)
+        look(faults, config, directory, model.tasks, streams, beginning_of_all, state_bytes(model, optimizer, ema))
+    faults.tell()
+    facts = facts_of(config, model, streams)
     summing = ExactGradients if exact else Gradients
     guard = guard_of(config["sick"], list(config["tasks"]))
     module = Pretraining(model, optimizer, schedule, config["seed"], config["gradient_clip_norm"], ema, summing, guard)

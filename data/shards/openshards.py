@@ -55,6 +55,10 @@ class OpenShards:
         self._versions = dict(versions)
         self.close()
 
+    def seen(self) -> list[int]:
+        """The shards whose version is known: they were there when they were asked for."""
+        return list(self._versions)
+
     def close(self) -> None:
         """Lets go of all of them."""
         # Plain dictionaries, oldest first, and no lock: threads may open a shard twice, but never wait after a fork.

@@ -18,9 +18,10 @@ from data.shards.manifest import ShardList
 from data.shards.openshards import Opened, OpenShards
 from data.shards.pattern import expand
 from data.store.store import Store
-from data.store.url import base, shown
+from data.store.url import base, scheme, shown
 
 _AT_ONCE = 16
+_NAMED = 4
 
 
 class Source:
@@ -125,6 +126,31 @@ class Source:
             raise SampleError(f"shard cannot be read: {error.strerror}") from None
         return Sample(opened.name, key, members)
 
+    def reach(self, at_most: int) -> None:
+        """Asks for some of the shards that only a manifest has spoken of so far, spread over all of them.
+
+        Raises:
+            InputError: one is not there, or is another than its manifest says.
+            RunError: a remote one cannot be had.
+        """
+        listed = np.setdiff1d(np.arange(len(self.urls)), self._open.seen())
+        spread = np.unique(np.linspace(0, len(listed) - 1, min(at_most, len(listed))).astype(int))
+        chosen = [shard for shard in listed[spread].tolist() if scheme(self.urls[shard]) != "pipe"]
+
+        def ask(shard: int) -> str | None:
+            try:
+                size = self.store.stamp(self.urls[shard]).bytes
+            except InputError as error:
+                return str(error)
+            if size == self.bytes[shard] or self.bytes[shard] < 0:
+                return None
+            return f"shard '{shown(self.urls[shard])}' has {size} bytes, {self.bytes[shard]} by its manifest"
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            wrong = [(shard, line) for shard, line in zip(chosen, pool.map(ask, chosen), strict=True) if line]
+        if wrong:
+            raise InputError(f"source '{self.name}': {_together(wrong, self.shards)}")
+
     def require(self, needs: Mapping[str, tuple[str, ...]], max_share: float = 0.0) -> None:
         """Checks that the samples have one of the extensions of each need, all but ``max_share`` of them.
 
@@ -179,15 +205,31 @@ class Source:
 def _learn(shards: ShardList, store: Store) -> dict[int, str]:
     """Learns what no manifest says, from the indexes; returns shard -> the version that was seen."""
     unknown = np.flatnonzero(shards.samples < 0).tolist()
-    versions = {}
+    versions: dict[int, str] = {}
+    wrong: list[tuple[int, str]] = []
 
-    def look(shard: int) -> tuple[index.Summary, str]:
-        found, stamp = index.summary_of(shards.urls[shard], store)
+    def look(shard: int) -> tuple[index.Summary, str] | InputError:
+        try:
+            found, stamp = index.summary_of(shards.urls[shard], store)
+        except InputError as error:
+            return error
         return found, stamp.token
 
     far = sum(store.remote(shards.urls[shard]) for shard in unknown) > 1
     with ThreadPoolExecutor(_AT_ONCE if far else 1) as pool:  # each waits for answers from afar
-        for shard, (summary, version) in zip(unknown, (pool.map if far else map)(look, unknown), strict=True):
-            shards.learn(shard, summary)
-            versions[shard] = version
+        for shard, found in zip(unknown, (pool.map if far else map)(look, unknown), strict=True):
+            if isinstance(found, InputError):
+                wrong.append((shard, str(found)))
+            else:
+                shards.learn(shard, found[0])
+                versions[shard] = found[1]
+    if wrong:
+        raise InputError(_together(wrong, shards))
     return versions
+
+
+def _together(wrong: list[tuple[int, str]], shards: ShardList) -> str:
+    """One line about shards that are wrong: why the first is, and the names of some others."""
+    others = [f"'{shown(shards.urls[shard])}'" for shard, _ in wrong[1 : 1 + _NAMED]]
+    more = f", {len(wrong) - 1 - _NAMED} others" if len(wrong) - 1 > _NAMED else ""
+    return wrong[0][1] + (f"; so it is with {', '.join(others)}{more}" if others else "")

@@ -17,8 +17,10 @@ from data.loading.loader import StepBatch
 from data.stream import Stream
 from pretrain import checkpoint
 from pretrain.company import Company
+from pretrain.faults import Faults
 from pretrain.module import Pretraining
-from pretrain.optim.state import optimizer_tensors, restore_optimizer
+from pretrain.optim.state import optimizer_tensors, restore_optimizer, state_bytes
+from pretrain.preflight import look
 from pretrain.provenance import provenance
 from pretrain.run import RunDirectory
 from pretrain.sharding.local import is_sharded
@@ -68,6 +70,7 @@ class Beginning(pl.Callback):
         assert isinstance(pl_module, Pretraining)
         self.company.meet(self.config["trainer"]["timeout_s"])
         found = self.go_on(pl_module, lambda: find_start(self.config, self.directory, self.facts, self.streams))
+        self._agreed(lambda: self._look_ahead(pl_module), rank=0)
         self._agreed(lambda: self._enter(pl_module, found), rank=0)
 
     def on_train_batch_start(
@@ -146,6 +149,14 @@ class Beginning(pl.Callback):
             restore_optimizer(module.optimizer, module.model, state)
             if module.ema is not None:
                 module.ema.begin(averages)
+
+    def _look_ahead(self, module: Pretraining) -> None:
+        """Rank 0 tries what the steps are going to need."""
+        start = module.start
+        if start.step < self.config["max_steps"]:
+            faults, size = Faults(), state_bytes(module.model, module.optimizer, module.ema)
+            look(faults, self.config, self.directory, module.model.tasks, self.streams, start.positions, size)
+            faults.tell()
 
     def _enter(self, module: Pretraining, found: checkpoint.Reader | None) -> None:
         """Rank 0 writes down that the run goes on here, and looks how often it was tried."""

@@ -16,10 +16,8 @@ from pretrain import checkpoint
 from pretrain.agreement import Agreement
 from pretrain.checkpoint.peers import Peers
 from pretrain.checkpoint.plan import State
-from pretrain.checkpoint.preflight import preflight
 from pretrain.checkpoint.saver import Outcome, Saver
 from pretrain.module import Pretraining
-from pretrain.optim.state import state_bytes
 from pretrain.run import EVENTS, RunDirectory
 from pretrain.sharding.pieces import ema_pieces, model_pieces, optimizer_pieces
 from pretrain.soundness.guard import refuse_unsound
@@ -73,26 +71,13 @@ class Checkpointing(pl.Callback):
         self._retry_at: int | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tries what a save will do.
-
-        Raises:
-            InputError: on every process: checkpoints cannot be kept in the run directory.
-        """
+        """Learns whether there is a checkpoint to fall back on; what a save does was tried before, by preflight."""
         assert isinstance(pl_module, Pretraining)
         self._saver = self._new_saver()
-        size = state_bytes(pl_module.model, pl_module.optimizer, pl_module.ema)
-        refused: InputError | None = None
         if trainer.is_global_zero:
             began = checkpoint.directory_name(pl_module.start.step)
             self._sound |= {path.name for path in checkpoint.published(self.directory.checkpoints)} & {began}
-            try:
-                if pl_module.start.step < self.max_steps:
-                    preflight(self.directory.checkpoints, self.retention, size)
-            except InputError as error:
-                refused = error
-        refused, self._stands = self._saver.peers.from_first((refused, bool(self._sound)))
-        if refused is not None:
-            raise refused
+        self._stands = self._saver.peers.from_first(bool(self._sound))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int

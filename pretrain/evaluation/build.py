@@ -14,13 +14,16 @@ from pretrain.evaluation.heldout import Heldout, check_heldout
 from pretrain.evaluation.kinds.evaluator import EmbeddingEvaluator
 from pretrain.evaluation.scores import Evaluator
 from pretrain.evaluation.setting import Setting
+from pretrain.faults import Faults
 from pretrain.inputs import plain_node
 from pretrain.model import Model
 
 log = logging.getLogger("pretrain")
 
 
-def build_evaluators(config: Mapping[str, Any], model: Model, store: Store, workers: int = 0) -> list[Evaluator]:
+def build_evaluators(
+    config: Mapping[str, Any], model: Model, store: Store, workers: int = 0, faults: Faults | None = None
+) -> list[Evaluator]:
     """Held-out metrics of each task that has held-out data, then those under ``evaluators`` that this run can have.
 
     Args:
@@ -28,18 +31,21 @@ def build_evaluators(config: Mapping[str, Any], model: Model, store: Store, work
         model: what is to be measured.
         store: where shards are read from.
         workers: processes that prepare samples for evaluators; none beside those of a training.
+        faults: gets what is wrong; None: it is raised.
 
     Raises:
-        InputError: a source matches nothing or lacks a member, or an evaluator is none.
+        InputError: sources match nothing or lack a member, or an evaluator is none; a line for each.
     """
+    noted = Faults() if faults is None else faults
     samples, batch_size = config["evaluate"]["samples"], config["evaluate"]["batch_size"]
     waits = (config["loader"]["warn_after_s"], config["loader"]["deadline_s"])
     max_share = config["quarantine"]["max_share"]
     found: list[Evaluator] = []
     for name, spec in config["tasks"].items():
         if spec["heldout"] is not None:
-            check_heldout(name, spec["heldout"], model.tasks[name].prepare.needs, store, max_share)
-            found.append(Heldout(model.tasks[name], spec["heldout"], samples, batch_size, waits, store))
+            with noted.noted():
+                check_heldout(name, spec["heldout"], model.tasks[name].prepare.needs, store, max_share)
+                found.append(Heldout(model.tasks[name], spec["heldout"], samples, batch_size, waits, store))
     roots = tuple(config["trusted_roots"])
 
     def inputs(encoder: str, beside: Collection[str], joint: bool, changed: Mapping[str, Any] | None = None) -> Prepare:
@@ -49,16 +55,19 @@ def build_evaluators(config: Mapping[str, Any], model: Model, store: Store, work
 
     setting = Setting(inputs, store, samples, batch_size, waits, max_share, workers)
     for name, node in config["evaluators"].items():
-        evaluator = make(node, f"evaluators.{name}", roots)
-        if not isinstance(evaluator, EmbeddingEvaluator):
-            raise InputError(
-                f"evaluators.{name} is a {type(evaluator).__name__}, not a "
-                "pretrain.evaluation.kinds.evaluator.EmbeddingEvaluator"
-            )
-        reason = evaluator.missing(model)
-        if reason:
-            log.info("evaluator '%s' is left out: %s", name, reason)
-            continue
-        evaluator.open(name, setting)
-        found.append(evaluator)
+        with noted.noted():
+            evaluator = make(node, f"evaluators.{name}", roots)
+            if not isinstance(evaluator, EmbeddingEvaluator):
+                raise InputError(
+                    f"evaluators.{name} is a {type(evaluator).__name__}, not a "
+                    "pretrain.evaluation.kinds.evaluator.EmbeddingEvaluator"
+                )
+            reason = evaluator.missing(model)
+            if reason:
+                log.info("evaluator '%s' is left out: %s", name, reason)
+            else:
+                evaluator.open(name, setting)
+                found.append(evaluator)
+    if faults is None:
+        noted.tell()
     return found

@@ -8,11 +8,16 @@ from typing import Any
 
 from data.errors import InputError
 from data.loading.loader import share_of
+from data.store.store import Store
 from pretrain.build import make
 from pretrain.checkpoint.retention import retention_of
+from pretrain.evaluation.heldout import check_heldout
+from pretrain.faults import Faults
 from pretrain.feed import open_streams
+from pretrain.model import Model, Task
 from pretrain.plan.batches import Drawn, draw, rates, units
 from pretrain.plan.rehearsal import Rehearsal, check_precision, fake_model, rehearse
+from pretrain.preflight import SHARDS
 from pretrain.storage import open_store
 
 _WHOLE, _LARGEST_AT_ONCE = 1, 2
@@ -129,7 +134,8 @@ class Planner:
         check_precision(config)
         if config["data"].get("builder"):
             make(config["data"]["builder"], "data.builder", tuple(config["trusted_roots"])).ensure()
-        self.faults: list[str] = []
+        faults = Faults()
+        self.faults = faults.lines
         self.remarks: list[str] = []
         model, _ = fake_model(config)
         self.drawn: dict[str, Drawn] = {}
@@ -137,20 +143,34 @@ class Planner:
         store = open_store(config)
         try:
             for name, task in model.tasks.items():
-                try:
-                    # One task at a time: what is wrong with one says nothing about the others.
-                    streams = open_streams({**config, "tasks": {name: config["tasks"][name]}}, model, store)
-                    self.drawn[name] = draw(streams[name], task.prepare)
-                    self.sizes[name] = len(streams[name])
-                except InputError as error:
-                    self.faults.append(str(error))
-                    continue
-                count, why = self.drawn[name].unusable
-                if count:
-                    tried = count + len(self.drawn[name].items)
-                    self.remarks.append(f"task '{name}': {count} of {tried} samples cannot be used; the first: {why}")
+                # One task at a time: what is wrong with one says nothing about the others.
+                with faults.noted():
+                    self._draw(name, task, model, store)
+                with faults.noted():
+                    self._check_heldout(name, task, store)
         finally:
             store.close()
+
+    def _draw(self, name: str, task: Task, model: Model, store: Store) -> None:
+        """Reads samples of a task to plan with.
+
+        Raises:
+            InputError: its shards are not there, or none of many samples can be used.
+        """
+        stream = open_streams({**self.config, "tasks": {name: self.config["tasks"][name]}}, model, store)[name]
+        for source in stream.sources:
+            source.reach(SHARDS)
+        self.drawn[name] = draw(stream, task.prepare)
+        self.sizes[name] = len(stream)
+        count, why = self.drawn[name].unusable
+        if count:
+            tried = count + len(self.drawn[name].items)
+            self.remarks.append(f"task '{name}': {count} of {tried} samples cannot be used; the first: {why}")
+
+    def _check_heldout(self, name: str, task: Task, store: Store) -> None:
+        heldout, max_share = self.config["tasks"][name]["heldout"], self.config["quarantine"]["max_share"]
+        if heldout is not None:
+            check_heldout(name, heldout, task.prepare.needs, store, max_share)
 
     def plan(self, micro_batch_size: int | None, checkpoint_blocks: Any = None, largest: bool = False) -> Plan:
         """The plan with this many samples at once, and these blocks computed again (None: as the config says).

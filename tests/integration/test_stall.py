@@ -20,7 +20,7 @@ class Stalling(MaskedText):
 
     def __call__(self, sample, rng, training):
         self.seen += training
-        if self.seen > 6 and os.environ.get("RANK", "0") == os.environ["STALLS"]:
+        if self.seen > 10 and os.environ.get("RANK", "0") == os.environ["STALLS"]:
             time.sleep(1000)
         return super().__call__(sample, rng, training)
 """

@@ -92,10 +92,12 @@ def test_flops_within_5_and_memory_within_15_percent_of_a_real_step(experiment, 
 
 
 def test_each_fault_is_named_at_once(capsys):
-    given = ["experiment=grounded_tiny", "trainer.devices=3", "tasks.mlm.source=/nowhere/*.tar", "--json"]
+    given = ["experiment=grounded_tiny", "trainer.devices=3", "tasks.mlm.source=/nowhere/*.tar"]
+    given += ["tasks.clip.heldout=/nowhere/val.tar", "--json"]
     assert main(["plan", *given]) == 2
     faults = json.loads(capsys.readouterr().out)["faults"]
-    assert len(faults) == 4  # no shards for one task, no even share of three: 3 divides 48
+    assert len(faults) == 5  # no shards for two tasks, no even share of three: 3 divides 48
+    assert "source 'clip.heldout': shards '/nowhere/val.tar' match nothing" in faults[1]
     assert "/nowhere" in faults[0]
 
 
