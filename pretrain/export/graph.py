@@ -97,7 +97,7 @@ def make(plan: Plan, folder: Path, signature: Signature, form: str, int8: bool) 
         loaded = programs.load_onnx(path, signature)
         runtime = f"onnxruntime {programs.onnx_parts()[1].__version__}, opset {programs.opset(path)}"
     found = _compared(plan, module, loaded, path.name, _far, TOLERANCE)
-    size = _size(folder, path.name)
+    size = programs.size(path)
     (folder / WEIGHTS).unlink()  # the graph holds them
     if not int8:
         return Made(path.name, runtime, signature, found, size)
@@ -107,7 +107,7 @@ def make(plan: Plan, folder: Path, signature: Signature, form: str, int8: bool) 
         file.unlink()
     loaded = programs.load_onnx(small, signature)
     after = _compared(plan, module, loaded, small.name, _spread, INT8_TOLERANCE)
-    return Made(small.name, runtime, signature, after, _size(folder, small.name), found, size)
+    return Made(small.name, runtime, signature, after, programs.size(small), found, size)
 
 
 def _compared(
@@ -168,10 +168,6 @@ def _spread(ours: Tensor, theirs: Tensor) -> float:
 
 def _said(found: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.1e}" for name, value in found.items())
-
-
-def _size(folder: Path, name: str) -> int:
-    return sum(file.stat().st_size for file in folder.glob(f"{name}*"))
 
 
 def _mb(size: int) -> str:

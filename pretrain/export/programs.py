@@ -81,14 +81,14 @@ def write_onnx(program: Any, path: Path, signature: Signature) -> None:
     Raises:
         RunError: torch's exporter has no translation for it.
     """
-    size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 program, (), path, kwargs=program.example_inputs[1], input_names=list(signature.inputs),
                 output_names=list(signature.outputs), dynamic_shapes=dimensions(signature), dynamo=True, verbose=False,
-                external_data=size > LARGE,
+                external_data=weights > LARGE,
             )  # fmt: skip
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
@@ -109,7 +109,7 @@ def quantise(source: Path, path: Path) -> None:
             model, path, op_types_to_quantize=["MatMul", "Gemm", "Gather"], per_channel=True,
             weight_type=quantization.QuantType.QInt8,
             # Seven of the eight bits: on processors without VNNI sums of two products of eight do not fit.
-            reduce_range=True, use_external_data_format=model.ByteSize() > LARGE,
+            reduce_range=True, use_external_data_format=size(source) > LARGE,
         )  # fmt: skip
     finally:
         logging.disable(before)
@@ -137,6 +137,11 @@ def load_onnx(path: Path, signature: Signature) -> Loaded:
         return {name: torch.from_numpy(array) for name, array in zip(signature.outputs, found, strict=True)}
 
     return Loaded(compute, signature)
+
+
+def size(path: Path) -> int:
+    """Bytes of a graph's file, with the weights that lie beside it."""
+    return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
 
 
 def _unusable(path: Path, error: Exception) -> RunError:

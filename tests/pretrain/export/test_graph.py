@@ -115,6 +115,21 @@ def test_clip_as_a_pair_in_int8(tmp_path, tokenizer_path, transformers, capsys, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("int8", [[], ["--int8"]], ids=["float32", "int8"])
+def test_large_weights_lie_beside_the_graph(tmp_path, tokenizer_path, transformers, int8, monkeypatch):
+    runtime = pytest.importorskip("onnxruntime")
+    published(tmp_path / "run", tokenizer_path, OVERRIDES["clip"])
+    monkeypatch.setattr(programs, "LARGE", 1000)
+    arguments = ["export", str(tmp_path / "run"), "--encoder", "image", "--format", "onnx", *int8]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    name = programs.INT8_FILE if int8 else programs.ONNX_FILE
+    files = {path.name for path in (tmp_path / "out").glob("model*")}
+    assert files == {name, f"{name}.data"}
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    runtime.InferenceSession(str(tmp_path / "elsewhere" / name), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [family for family in OVERRIDES if family != "clip"])
 def test_int8_of_each_other_family(tmp_path, tokenizer_path, transformers, family, capsys):
     pytest.importorskip("onnxruntime")
