@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pretrain.export import usage
 from pretrain.export.check import Parity
+from pretrain.export.graph import Made
 from pretrain.export.origin import Origin
 from pretrain.export.plan import Plan
 from pretrain.run import SPEED
@@ -33,25 +35,36 @@ DETAILS = {
 """Key of a preparation -> how the card says it."""
 
 
-def card(origin: Origin, plan: Plan, name: str, task: str | None, parity: Parity | None, licence: str | None) -> str:
+def card(
+    origin: Origin,
+    plan: Plan,
+    name: str,
+    task: str | None,
+    parity: Parity | None,
+    licence: str | None,
+    made: Made | None = None,
+) -> str:
     """README.md of an exported folder, with the header that model hubs read."""
     title = f"{origin.frozen().get('name', 'run')}: {plan.architecture} of encoder `{name}`"
-    head = ["---", "library_name: transformers", f"license: {licence or 'unknown'}", "tags: [pretrain]", "---", ""]
+    library = "transformers" if made is None else "pytorch" if made.file.endswith(".pt2") else "onnx"
+    head = ["---", f"library_name: {library}", f"license: {licence or 'unknown'}", "tags: [pretrain]", "---", ""]
     parts = [
-        [f"# {title}", "", *_use(plan), ""],
-        ["## Model", "", *_model(origin, plan, name, task), ""],
+        [f"# {title}", "", *_use(plan, made), ""],
+        ["## Model", "", *_model(origin, plan, name, task, made), ""],
         ["## Objective and data", "", *_training(origin, plan, name), ""],
         ["## Compute", "", *_compute(origin), ""],
         ["## Held-out results", "", *_results(origin), ""],
-        ["## Parity", "", *_parity(plan, parity), ""],
+        ["## Parity", "", *_parity(plan, parity, made), ""],
         ["## Licence", "", f"{licence or NOT_STATED.capitalize()}.", ""],
         ["## Limits", "", *_limits(origin, plan), ""],
     ]
     return "\n".join([*head, *(line for part in parts for line in part)])
 
 
-def snippet(plan: Plan, folder: str) -> str:
+def snippet(plan: Plan, folder: str, made: Made | None = None) -> str:
     """Python that loads the folder and computes something."""
+    if made is not None:
+        return usage.snippet(made, plan, folder)
     lines = [
         f"from transformers import {', '.join(_names(plan))}",
         "",
@@ -70,14 +83,16 @@ def _names(plan: Plan) -> list[str]:
     return [plan.architecture, *([helper] if helper else [])]
 
 
-def _use(plan: Plan) -> list[str]:
-    return ["```python", snippet(plan, "."), "```"]
+def _use(plan: Plan, made: Made | None) -> list[str]:
+    table = [] if made is None else ["", *usage.table(made)]
+    return ["```python", snippet(plan, ".", made), "```", *table]
 
 
-def _model(origin: Origin, plan: Plan, name: str, task: str | None) -> list[str]:
+def _model(origin: Origin, plan: Plan, name: str, task: str | None, made: Made | None) -> list[str]:
+    numbers = "int8 in matrices and embeddings" if made is not None and made.exact is not None else "float32"
     kind = "moving average of the weights" if origin.averaged else "weights as trained"
     lines = [
-        f"- class: `{plan.architecture}`, {plan.parameters:,} numbers, float32",
+        f"- class: `{plan.architecture}`, {plan.parameters:,} numbers, {numbers}",
         f"- of: encoder `{name}`" + (f" with the head of task `{task}`" if task else ", without a head"),
         f"- {kind}, step {origin.content.step:,}",
         f"- written by pretrain {__version__}",
@@ -159,7 +174,7 @@ def _results(origin: Origin) -> list[str]:
     return [f"At step {results['step']:,}, on held-out samples of the run's own sources:", "", *rows]
 
 
-def _parity(plan: Plan, parity: Parity | None) -> list[str]:
+def _parity(plan: Plan, parity: Parity | None, made: Made | None) -> list[str]:
     if parity is None:
         return ["Not checked (`--no-check`): the folder was not loaded with transformers."]
     lines = [f"- {name}: {value:.1e}" for name, value in parity.outputs.items()]
@@ -168,6 +183,7 @@ def _parity(plan: Plan, parity: Parity | None) -> list[str]:
     head = (
         f"`{plan.architecture}` of transformers {parity.version} against the trained model on a probe batch, largest "
     )
+    lines += [f"- {line}" for line in made.lines] if made else []
     return [f"{head}difference as a share of the largest number:", "", *lines]
 
 

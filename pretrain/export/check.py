@@ -68,7 +68,7 @@ def check(plan: Plan, folder: Path, tokens: Mapping[str, Tokens]) -> Parity:
     transformers = library()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    model, info = _load(transformers, plan, folder)
+    model, info = load(plan, folder)
     absent = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
     surplus = [*info["unexpected_keys"], *(str(key) for key in info["mismatched_keys"])]
     if absent or surplus:
@@ -95,7 +95,14 @@ def check(plan: Plan, folder: Path, tokens: Mapping[str, Tokens]) -> Parity:
     return found
 
 
-def _load(transformers: ModuleType, plan: Plan, folder: Path) -> tuple[Any, dict[str, Any]]:
+def load(plan: Plan, folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The model that was written, by its class, and what of the weights found no place in it.
+
+    Raises:
+        InputError: this ``transformers`` has no such class.
+        RunError: it does not load.
+    """
+    transformers = library()
     cls = getattr(transformers, plan.architecture, None)
     if cls is None:
         raise InputError(f"transformers {transformers.__version__} has no {plan.architecture}; {INSTALL}")

@@ -1,16 +1,17 @@
-"""``--format hf``: one folder that ``transformers`` loads."""
+"""One folder that ``transformers`` loads, or a graph in its place (:mod:`pretrain.export.graph`)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from data.errors import InputError
-from pretrain.export import card
+from pretrain.export import card, graph
 from pretrain.export.check import Parity, check, library
 from pretrain.export.choose import choose, named
 from pretrain.export.folder import publish
 from pretrain.export.origin import open_origin
-from pretrain.export.tokenizer import UNBOUNDED, tokens_of
+from pretrain.export.signature import signature_of
+from pretrain.export.tokenizer import tokens_of
 
 
 def export(
@@ -25,6 +26,8 @@ def export(
     licence: str | None = None,
     data_card: Path | None = None,
     checked: bool = True,
+    form: str = "hf",
+    int8: bool = False,
 ) -> list[str]:
     """Writes an encoder, with the head of a task or without, and returns what to tell the user.
 
@@ -39,35 +42,40 @@ def export(
         licence: for the model card.
         data_card: a text that goes along with the model card.
         checked: load it with ``transformers`` and compare, before it gets its name.
+        form: ``hf``, or ``onnx`` or ``torch`` for a graph made of that.
+        int8: quantise the graph.
 
     Raises:
         InputError: an argument does not fit, or no class of ``transformers`` can express the encoder.
         RunError: what was written does not compute the same.
     """
+    graph.ready(form, int8, checked)
     if checked:
         library()  # before anything is read: it takes a while, and is what may be missing
     origin = open_origin(place, averaged)
     encoder, task = named(origin, encoder, task)
     tokens = tokens_of(origin, tokenizer)
     plan = choose(origin, encoder, task, tokens)
+    signature = None if form == "hf" else signature_of(plan)
     if plan.text in tokens:
-        config = plan.config.get("text_config", plan.config)
-        longest = config.get("max_position_embeddings") or config.get("n_positions") or UNBOUNDED
-        plan.files |= tokens[str(plan.text)].files(longest, plan.causal)
+        plan.files |= tokens[str(plan.text)].files(plan.longest, plan.causal)
     if data_card is not None:
         plan.files[card.DATA_CARD] = _text(data_card)
     if out is None:
-        name = "-".join(
-            [encoder, *([task] if task else []), f"step{origin.content.step}", *(["ema"] if averaged else [])]
-        )
+        parts = [encoder, task, f"step{origin.content.step}", "ema" if averaged else None]
+        parts += [None if form == "hf" else form, "int8" if int8 else None]
+        name = "-".join(part for part in parts if part)
         out = (origin.run.path if origin.run else Path(place).expanduser().parent) / "export" / name
     out = out.expanduser()
     found: list[Parity] = []
+    made: list[graph.Made] = []
 
     def look(folder: Path) -> str:
         if checked:
             found.append(check(plan, folder, tokens))
-        return card.card(origin, plan, encoder, task, found[0] if found else None, licence)
+        if signature is not None:
+            made.append(graph.make(plan, folder, signature, form, int8))
+        return card.card(origin, plan, encoder, task, found[0] if found else None, licence, made[0] if made else None)
 
     files = publish(out, plan.config, plan.weights, plan.files, look, overwrite)
     lines = [f"{plan.architecture} of step {origin.content.step}: {plan.parameters:,} numbers in {out}"]
@@ -78,7 +86,8 @@ def export(
         lines.append(f"parity with transformers {found[0].version}: {outputs} (bound 1e-05){agree}")
     else:
         lines.append("parity: not checked (--no-check)")
-    return [*lines, *plan.notes, "", card.snippet(plan, str(out))]
+    lines += [line for one in made for line in one.lines]
+    return [*lines, *plan.notes, "", card.snippet(plan, str(out), made[0] if made else None)]
 
 
 def _text(path: Path) -> str:

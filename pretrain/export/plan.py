@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+UNBOUNDED = 8192
+"""Tokens of the longest text, said of encoders whose positions have no end (as ModernBERT says)."""
+
 
 class Pair(NamedTuple):
     """One output of both models on the same inputs."""
@@ -42,6 +45,12 @@ class Plan:
     causal: bool = False
     processor: str | None = None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        words = self.config.get("text_config", self.config)
+        return int(words.get("max_position_embeddings") or words.get("n_positions") or UNBOUNDED)
 
     @property
     def parameters(self) -> int:

@@ -16,8 +16,6 @@ NAMES = {
     "pad_token": PAD, "unk_token": UNKNOWN, "cls_token": START, "sep_token": END, "mask_token": MASK,
     "bos_token": START, "eos_token": END,
 }  # fmt: skip
-UNBOUNDED = 8192
-"""Tokens of the longest text, said of encoders whose positions have no end (as ModernBERT says)."""
 
 
 class Tokens:

@@ -10,9 +10,10 @@ from data.errors import InputError
 DESCRIPTION = (
     "Writes an encoder of a run in the layout of transformers: config.json, model.safetensors, tokenizer or processor, "
     "and a model card. What was written is loaded again with transformers and compared with the trained model before "
-    "the folder gets its name."
+    "the folder gets its name. --format onnx and torch write a graph instead, which runs without transformers, and "
+    "compare that as well."
 )
-FORMATS = ("hf",)
+FORMATS = ("hf", "onnx", "torch")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     add = top.add_argument
     add("run", metavar="RUN", help="run directory (its newest sound checkpoint), or one step-XXXXXXXX folder")
     add("--format", metavar="FORMAT", default="hf", help=f"one of: {', '.join(FORMATS)} (default: hf)")
+    add("--int8", action="store_true", help="with --format onnx: matrices and embeddings in 8 bits, for CPUs")
     add(
         "--task",
         metavar="TASK",
@@ -65,6 +67,8 @@ def main(argv: list[str]) -> int:
         licence=arguments.license,
         data_card=arguments.data_card,
         checked=not arguments.no_check,
+        form=arguments.format,
+        int8=arguments.int8,
     ):
         print(line)
     return 0
