@@ -65,6 +65,7 @@ class Signals:
         self._process = os.getpid()
         self._waiting = 0  # number of the wait that may be cut short, 0 where there is none
         self._waits = 0
+        self._thrown = False  # whether the wait was cut short
         self._patience = 0.0
         self._reminded = False
         self._insisted, self._last = 0, 0.0
@@ -97,7 +98,7 @@ class Signals:
         if not self._waiting:
             return
         if time.monotonic() - self._since >= self._patience:
-            self._waiting = 0
+            self._waiting, self._thrown = 0, True
             raise Interrupted
         self._remind()
 
@@ -154,9 +155,10 @@ class Signals:
             patience_s: but only so long after it was received.
 
         Raises:
-            Interrupted: out of the context, at any place in it.
+            Interrupted: out of the context, at any place in it. Where a library swallows what is raised in a function
+                that it calls (a decoder that reads from Python), at the end: what it made of that is not to be used.
         """
-        self._patience = patience_s
+        self._patience, self._thrown = patience_s, False
         if self.received and time.monotonic() - self._since >= patience_s:
             raise Interrupted
         self._waits += 1
@@ -165,8 +167,14 @@ class Signals:
             self._remind()
         try:
             yield
+        except Exception as error:
+            if self._thrown:
+                raise Interrupted from error
+            raise
         finally:
             self._waiting = 0
+        if self._thrown:
+            raise Interrupted
 
 
 SIGNALS = Signals()

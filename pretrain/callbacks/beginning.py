@@ -59,6 +59,7 @@ class Beginning(pl.Callback):
     ) -> None:
         self.config, self.overrides, self.directory, self.facts = config, overrides, directory, facts
         self._under_way = False
+        self._last_sign: float | None = None
         self.streams, self.company = streams, company
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -70,6 +71,7 @@ class Beginning(pl.Callback):
         assert isinstance(pl_module, Pretraining)
         self.company.meet(self.config["trainer"]["timeout_s"])
         found = self.go_on(pl_module, lambda: find_start(self.config, self.directory, self.facts, self.streams))
+        self._agreed(lambda: self._count(pl_module), rank=0)
         self._agreed(lambda: self._look_ahead(pl_module), rank=0)
         self._agreed(lambda: self._enter(pl_module, found), rank=0)
 
@@ -151,22 +153,28 @@ class Beginning(pl.Callback):
                 module.ema.begin(averages)
 
     def _look_ahead(self, module: Pretraining) -> None:
-        """Rank 0 tries what the steps are going to need."""
+        """Rank 0 tries what the steps are going to need; a sample that ends the process counts for their first."""
         start = module.start
         if start.step < self.config["max_steps"]:
             faults, size = Faults(), state_bytes(module.model, module.optimizer, module.ema)
+            self.company.attempts.note(start.step + 1)
             look(faults, self.config, self.directory, module.model.tasks, self.streams, start.positions, size)
+            self.company.attempts.note(0)
             faults.tell()
 
+    def _count(self, module: Pretraining) -> None:
+        """Rank 0 looks how often the run was tried from here."""
+        self._last_sign = self.company.attempts.last_sign()
+        self.company.attempts.begin(self.config["allow_changes"], lambda step: self._samples(module.start, step))
+
     def _enter(self, module: Pretraining, found: checkpoint.Reader | None) -> None:
-        """Rank 0 writes down that the run goes on here, and looks how often it was tried."""
+        """Rank 0 writes down that the run goes on here."""
         sizes = {name: spec["batch_size"] for name, spec in self.config["tasks"].items()}
         where = {"step": module.start.step, "positions": module.start.positions, "batch_sizes": sizes}
         where |= {"segments": module.start.segments, "data": self.facts["data"]}
         where |= {"world_size": self.company.agreement.world_size}
-        where |= {"previous_end": self.company.attempts.last_sign()}
+        where |= {"previous_end": self._last_sign}
         self.directory.freeze_config(self.config, provenance(self.overrides) | where)
-        self.company.attempts.begin(self.config["allow_changes"], lambda step: self._samples(module.start, step))
 
     def _samples(self, start: Start, step: int) -> str:
         """The samples of ``step``, the first few of each task by name."""

@@ -183,3 +183,39 @@ def test_a_signal_while_the_program_is_imported_is_honoured(tmp_path):
     _, error = process.communicate(timeout=60)
     assert process.returncode == 143
     assert "stopped by SIGTERM before the first step; the same command continues" in error
+
+
+def test_a_decoder_that_swallows_the_interruption_gives_no_sample():
+    """libsndfile reads by calls into Python; what is raised there is printed and forgotten, and the file called bad."""
+    out, error, _ = program("""
+        import io
+        import numpy, soundfile
+        from pretrain.waiting import Patient
+
+        class Reached(io.BytesIO):
+            def read(self, *size):
+                signal.raise_signal(signal.SIGTERM)
+                return super().read(*size)
+
+            def readinto(self, buffer):
+                signal.raise_signal(signal.SIGTERM)
+                return super().readinto(buffer)
+
+        def batches():
+            try:
+                soundfile.read(file)
+                yield "what follows from a sample that is whole"
+            except soundfile.LibsndfileError:
+                yield "what follows from a sample that is called damaged"
+
+        whole = io.BytesIO()
+        soundfile.write(whole, numpy.zeros(1600), 16000, format="FLAC")
+        file = Reached(whole.getvalue())
+        SIGNALS.running = True
+        try:
+            print(next(iter(Patient(batches(), 0.0, lambda: False))))
+        except Interrupted:
+            print("interrupted")
+    """)
+    assert out == ["interrupted"], error
+    assert "Exception ignored" in error  # else nothing was swallowed, and this shows nothing
