@@ -15,7 +15,8 @@ from tests.faults.campaign import newest_step
 from tests.faults.recipes import recipe
 from tests.integration.runs import run, start, wait
 
-COMMAND = [*recipe("mlm_tiny"), "max_steps=20", "loader.workers=0"]
+# Who is killed in step 10 has saved step 7, on a slow disk as well.
+COMMAND = [*recipe("mlm_tiny"), "max_steps=20", "loader.workers=0", "checkpoint.asynchronous=false"]
 
 
 def test_three_deaths_in_a_step_name_its_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

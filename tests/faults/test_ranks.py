@@ -19,6 +19,7 @@ from tests.faults.campaign import codes_of, kill_all, newest_step, steps_of
 from tests.faults.recipes import recipe
 from tests.integration.ranks import start_together
 from tests.integration.runs import outcome
+from tests.processes import children
 
 COMMAND = [*recipe("mlm_tiny"), "interruption.silence_s=2", "max_steps=30"]
 ENDLESS = [*COMMAND, "max_steps=100000"]
@@ -46,7 +47,7 @@ def test_a_killed_rank_is_named_and_the_run_goes_on_to_the_same_end(tmp_path: Pa
     kill_all([pids[which]])
     codes = codes_of(pids)
     assert (codes[which], codes[1 - which]) == (-signal.SIGKILL, 1)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 90
     assert f"pretrain: error: rank {which} (process {pids[which]} on " in said(tmp_path)
     assert "it was killed, or its host failed" in said(tmp_path)
     assert codes_of(start_together(2, [*COMMAND, f"run_dir={tmp_path / 'run'}"])) == [0, 0]
@@ -58,7 +59,7 @@ def test_a_stopped_rank_is_named_and_ends_the_other(tmp_path: Path) -> None:
     began = time.monotonic()
     kill_all([pids[1]], signal.SIGSTOP)
     assert codes_of([pids[0]]) == [1]
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 90
     assert f"pretrain: error: rank 1 (process {pids[1]} on " in said(tmp_path)
     assert "has given no sign of life for" in said(tmp_path)
     kill_all([pids[1]])
@@ -93,7 +94,7 @@ def test_a_rank_that_fails_ends_the_other_with_its_reason(
     began = time.monotonic()
     pids = start_together(2, [*COMMAND, f"run_dir={tmp_path / 'run'}"])
     assert codes_of(pids) == [1, 1]
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 120
     assert f"pretrain: error: rank {which} (process {pids[which]} on " in said(tmp_path)
     assert str(fault) in said(tmp_path)
     assert newest_step(tmp_path / "run") in (0, 7)  # of whole steps alone
@@ -115,19 +116,19 @@ def test_the_own_launcher_ends_its_ranks_together(tmp_path: Path) -> None:
 
     process = begun(3)
     process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=240)
     assert process.returncode == 143, error[-2000:]
     saved = newest_step(tmp_path / "run")
     assert saved == max(steps_of(tmp_path / "run"))
 
     process = begun(saved + 3)
-    children = [int(c) for c in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    assert len(children) == 2
-    os.kill(children[1], signal.SIGKILL)
-    _, error = process.communicate(timeout=60)
+    ranks = children(process.pid)
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    _, error = process.communicate(timeout=240)
     assert process.returncode == 1
-    assert f"rank 1 (process {children[1]} on " in error
-    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert f"rank 1 (process {ranks[1]} on " in error
+    assert not any(Path(f"/proc/{child}").exists() for child in ranks)
 
 
 @pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])

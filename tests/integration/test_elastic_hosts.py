@@ -16,12 +16,9 @@ import pytest
 from pretrain.ledger import computed, recorded
 from pretrain.run import RunDirectory
 from tests.integration.runs import TEXT, steps
+from tests.processes import children
 
 STEPS = 4000
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.slow

@@ -20,10 +20,7 @@ import torch
 from pretrain import checkpoint, module
 from pretrain.callbacks import edge
 from tests.integration.runs import SMALL, run, start, steps, wait
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+from tests.processes import children
 
 
 @pytest.mark.parametrize("which", [0, -1])

@@ -17,6 +17,7 @@ import pytest
 
 from pretrain.trackers.process import GRACE_S
 from tests.integration.runs import SMALL, kill_at, outcome, run, start, steps, wait
+from tests.processes import children, told
 from tests.wandb_server import WandbServer
 
 OFFLINE = ["logger=wandb", "logger.wandb.mode=offline"]
@@ -70,14 +71,7 @@ def sync(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 def mirrors(trainer: int) -> list[int]:
     """The mirror processes of ``trainer``."""
-    return [pid for pid in children(trainer) if b"runs\0sync" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def children(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(word) for word in (task / "children").read_text().split()]
-    return found
+    return [pid for pid in children(trainer) if b"runs\0sync" in told(pid, "cmdline")]
 
 
 def until(condition, seconds: float = 60.0):
@@ -119,7 +113,7 @@ def test_a_killed_mirror_changes_nothing_and_is_made_up_for(tmp_path: Path) -> N
     trainer = start([*SMALL, "max_steps=60", *OFFLINE, f"run_dir={folder}"])
     [mirror] = until(lambda: mirrors(trainer))
     assert os.getsid(mirror) == mirror != os.getsid(trainer)
-    [service] = until(lambda: [pid for pid in children(mirror) if b"core" in Path(f"/proc/{pid}/comm").read_bytes()])
+    [service] = until(lambda: [pid for pid in children(mirror) if b"core" in told(pid, "comm")])
     until(lambda: list(folder.glob("wandb/offline-run-*/*.wandb")))
     os.kill(mirror, signal.SIGKILL)
     assert wait(trainer) == 0
@@ -134,11 +128,11 @@ def test_a_killed_service_ends_its_mirror_alone(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     trainer = start([*SMALL, "max_steps=60", *OFFLINE, f"run_dir={folder}"])
     [mirror] = until(lambda: mirrors(trainer))
-    [service] = until(lambda: [pid for pid in children(mirror) if b"core" in Path(f"/proc/{pid}/comm").read_bytes()])
+    [service] = until(lambda: [pid for pid in children(mirror) if b"core" in told(pid, "comm")])
     until(lambda: list(folder.glob("wandb/offline-run-*/*.wandb")))
     os.kill(service, signal.SIGKILL)
     assert wait(trainer) == 0
-    until(lambda: gone(mirror), GRACE_S + 10)
+    until(lambda: gone(mirror), GRACE_S + 60)
     assert re.search("the mirror to wandb ended|wandb may lack rows", (folder / "log.txt").read_text())
     assert sync(folder).returncode == 0
     equals_file(history(folder), folder)
@@ -158,10 +152,10 @@ def test_a_server_that_does_not_answer_is_not_noticed(plain: Path, tmp_path: Pat
         until(lambda: steps(folder)[-1:] == [12] if (folder / "metrics.jsonl").exists() else False)
         began = time.monotonic()
         assert wait(trainer) == 0
-        assert time.monotonic() - began < 20, "the end of a run waits for no tracker but a while"
+        assert time.monotonic() - began < 90, "the end of a run waits for no tracker but a while"
         assert outcome(folder) == outcome(plain)
         assert "wandb may lack rows" in (folder / "log.txt").read_text()
-        until(lambda: gone(mirror), GRACE_S + 10)
+        until(lambda: gone(mirror), GRACE_S + 60)
         failed = sync(folder, "--patience", "2")
         assert failed.returncode == 1
         assert failed.stderr.startswith("pretrain: error: wandb cannot be reached")
@@ -200,7 +194,7 @@ def test_the_mirror_of_a_killed_trainer_leaves(tmp_path: Path) -> None:
     until(lambda: (folder / "metrics.jsonl").exists() and len(steps(folder)) > 4)
     os.kill(trainer, signal.SIGKILL)
     assert wait(trainer) == -signal.SIGKILL
-    until(lambda: gone(mirror), GRACE_S + 10)
+    until(lambda: gone(mirror), GRACE_S + 60)
 
 
 def test_ctrl_c_reaches_the_run_and_not_its_mirror(tmp_path: Path) -> None:
@@ -210,7 +204,7 @@ def test_ctrl_c_reaches_the_run_and_not_its_mirror(tmp_path: Path) -> None:
     until(lambda: (folder / "metrics.jsonl").exists() and len(steps(folder)) > 4)
     os.killpg(trainer, signal.SIGINT)
     assert wait(trainer) == 130
-    until(lambda: gone(mirror), GRACE_S + 10)
+    until(lambda: gone(mirror), GRACE_S + 60)
     assert sync(folder).returncode == 0
     equals_file(history(folder), folder)
 

@@ -23,7 +23,7 @@ def program(body):
         me = os.getpid()
     """
     code = textwrap.dedent(head) + textwrap.dedent(body)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
     return done.stdout.split(), done.stderr, done.returncode
 
 
@@ -41,7 +41,7 @@ def test_the_command_line_listens_before_it_imports_what_takes_long():
     print("torch" in sys.modules)
     """
     code = [sys.executable, "-c", textwrap.dedent(body)]
-    done = subprocess.run(code, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(code, capture_output=True, text=True, timeout=240, check=True)
     assert done.stdout.split() == ["True"] * 4 + ["False"]
 
 
@@ -99,7 +99,7 @@ def test_a_wait_is_cut_short():
             with SIGNALS.cutting_short():
                 time.sleep(30)
         except Interrupted:
-            print(time.monotonic() - began < 5)
+            print(time.monotonic() - began < 20)
         try:
             with SIGNALS.cutting_short():  # and is not begun again
                 print("begun")
@@ -125,7 +125,7 @@ def test_a_wait_with_patience_ends_after_it():
             with SIGNALS.cutting_short(1.0):
                 time.sleep(30)
         except Interrupted:
-            print(0.9 < time.monotonic() - began < 5)
+            print(0.9 < time.monotonic() - began < 20)
         os.kill(me, signal.SIGINT)  # the wake-up was no second Ctrl-C
         print("alive")
     """)
@@ -180,7 +180,7 @@ def test_a_signal_while_the_program_is_imported_is_honoured(tmp_path):
             break
         time.sleep(0.005)
     process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=240)
     assert process.returncode == 143
     assert "stopped by SIGTERM before the first step; the same command continues" in error
 

@@ -5,7 +5,6 @@ import re
 import signal
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from data.errors import InputError, RunError
 from data.loading import watch
 from data.loading.loader import StepLoader, TaskData
 from data.stream import Stream
+from tests.processes import children
 
 STUCK = "a-00005"
 
@@ -65,11 +65,6 @@ def warnings(caplog):
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def children():
-    me = os.getpid()
-    return [int(child) for child in Path(f"/proc/{me}/task/{me}/children").read_text().split()]
-
-
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("hang", [sleep_for_ever, read_what_nobody_writes])
 def test_a_stuck_sample_is_named_and_ends_the_run_at_the_deadline(loader, warnings, hang, workers):
@@ -83,8 +78,8 @@ def test_a_stuck_sample_is_named_and_ends_the_run_at_the_deadline(loader, warnin
     with pytest.raises(RunError) as error:
         steps.extend(batch.step for batch in stalled)
     assert steps == list(range(position // 4))
-    assert not children()
-    assert 1 < time.monotonic() - began < 10
+    assert not children(os.getpid())
+    assert 1 < time.monotonic() - began < 60
     who = r"; loader worker \d \(process \d+, (?:sleeping|running)\)" if workers else " and"
     task = rf"\(task 'one', position {position}, {position % 2} of 2 samples of its micro-batch are done\)"
     what = (
@@ -107,7 +102,7 @@ def test_a_worker_that_is_stopped_is_named(loader, warnings, which):
     os.kill(processes[which], signal.SIGSTOP)
     with pytest.raises(RunError, match=rf"loader worker {which} \(process {processes[which]}, stopped by a signal\)"):
         list(steps)
-    assert not children()
+    assert not children(os.getpid())
 
 
 def test_a_worker_that_goes_on_in_time_is_only_warned_of(loader, warnings):
@@ -130,7 +125,7 @@ def test_a_worker_that_dies_is_named(loader, workers):
     os.kill(processes[-1], signal.SIGKILL)
     with pytest.raises(RunError, match=rf"worker {workers - 1} \(process {processes[-1]}\) was ended by SIGKILL \(out"):
         list(steps)
-    assert not children()
+    assert not children(os.getpid())
 
 
 def test_workers_end_with_a_trainer_that_is_killed(loader):

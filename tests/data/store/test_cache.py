@@ -62,7 +62,7 @@ def test_all_open_is_an_error_in_bounded_time(small, faulty, shards):
     begin = time.monotonic()
     with pytest.raises(InputError, match=r"cache.max_size, \d+ bytes, is too small: .* was in use for 1 s.* raise it"):
         small.fetch(url(3))
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 30
     threading.Timer(0.3, os.close, [held[1]]).start()  # one that is closed meanwhile makes room
     assert read(small.fetch(url(3))) == shards[3]
     os.close(held[0])

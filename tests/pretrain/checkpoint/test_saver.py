@@ -62,11 +62,11 @@ def test_a_save_beside_training_is_the_same_as_one_that_is_waited_for(tmp_path):
 
 def test_an_end_does_not_wait_for_a_write_that_others_would_wait_for_too(tmp_path):
     gate = threading.Event()
-    saver = Saver(tmp_path, Peers(), lambda: gate.wait(20), nothing, nothing)
+    saver = Saver(tmp_path, Peers(), lambda: gate.wait(120), nothing, nothing)
     saver.start(1, whole(values(1)), facts(1))
     began = time.monotonic()
     saver.close(wait=False)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     gate.set()  # or the end of this process would wait
 
 
