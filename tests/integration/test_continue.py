@@ -13,18 +13,15 @@ import pytest
 from pretrain import checkpoint
 from pretrain.run import RunDirectory
 from tests.integration.runs import SMALL, kill_at, outcome, run, start, steps, wait
-
-VARIANTS = [(0, 1), (2, 4), (0, 4), (2, 1)]  # (workers, micro-batches a step)
+from tests.marks import slow
 
 
 def command(run_dir: Path, workers: int, micro_batches: int) -> list[str]:
     return [*SMALL, f"run_dir={run_dir}", f"loader.workers={workers}", f"micro_batch_size={4 // micro_batches}"]
 
 
-@pytest.mark.parametrize(
-    ("workers", "micro_batches"),
-    [pytest.param(*v, marks=[] if n < 1 else [pytest.mark.slow]) for n, v in enumerate(VARIANTS)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("workers", "micro_batches"), [(0, 1), (2, 4), (0, 4), (2, 1)])  # micro-batches a step
 def test_five_kills_leave_no_trace(tmp_path: Path, workers: int, micro_batches: int) -> None:
     assert run(command(tmp_path / "straight", workers, micro_batches)) == 0
     rng, again = random.Random(workers * 10 + micro_batches), command(tmp_path / "killed", workers, micro_batches)
@@ -38,7 +35,7 @@ def test_five_kills_leave_no_trace(tmp_path: Path, workers: int, micro_batches: 
     assert steps(tmp_path / "killed") == list(range(1, 13))
 
 
-@pytest.mark.parametrize("call", range(1, 6))
+@pytest.mark.parametrize("call", [1, slow(2), 3, slow(4), 5])
 def test_kill_inside_a_checkpoint_write(tmp_path: Path, straight: tuple[str, bytes, bytes], call: int) -> None:
     """Dies at the n-th flush to disk once the second checkpoint is being written; tests/crash has every operation."""
     checkpoints, calls = tmp_path / "killed/checkpoints", 0
@@ -64,7 +61,8 @@ def test_kill_inside_a_checkpoint_write(tmp_path: Path, straight: tuple[str, byt
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143), (signal.SIGUSR2, 143)]
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), slow(signal.SIGUSR1, 143), slow(signal.SIGUSR2, 143)],
 )
 def test_signal_saves_and_says_so_by_its_exit_code(
     tmp_path: Path, straight: tuple[str, bytes, bytes], number: signal.Signals, code: int

@@ -149,6 +149,7 @@ def over_quota() -> None:
     os.write = write
 
 
+@pytest.mark.slow
 def test_one_of_two_processes_cannot_write_its_share(tmp_path: Path) -> None:
     twin, run_dir = tmp_path / "twin", tmp_path / "run"
     options = [*SMALL, "trainer.strategy=fsdp", "trainer.accelerator=cpu"]

@@ -30,6 +30,7 @@ def ledger(run_dir: Path) -> list[dict[str, object]]:
     return list(recorded(RunDirectory(str(run_dir), rank=-1), 1, 12))
 
 
+@pytest.mark.slow
 def test_torchrun_equals_one_process_and_goes_on_alone(tmp_path: Path) -> None:
     assert run([*EXACT, f"run_dir={tmp_path / 'one'}"]) == 0
     torchrun = shutil.which("torchrun", path=os.path.dirname(sys.executable))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import slow
+
 STALLING = """
 import os, time
 from modalities.text.masked_lm import MaskedText
@@ -32,7 +34,10 @@ COMMAND = [
 ]
 
 
-@pytest.mark.parametrize(("ranks", "workers"), [(1, 0), (1, 2), (2, 1)])
+@pytest.mark.parametrize(
+    ("ranks", "workers"),
+    [slow(1, 0), (1, 2), slow(2, 1)],
+)
 def test_a_stall_is_named_and_the_run_ends(tmp_path: Path, ranks: int, workers: int) -> None:
     (tmp_path / "stalling.py").write_text(STALLING)
     command = [sys.executable]

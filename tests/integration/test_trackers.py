@@ -124,6 +124,7 @@ def test_a_killed_mirror_changes_nothing_and_is_made_up_for(tmp_path: Path) -> N
     assert outcome(folder) == outcome(tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_a_killed_service_ends_its_mirror_alone(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     trainer = start([*SMALL, "max_steps=60", *OFFLINE, f"run_dir={folder}"])
@@ -164,6 +165,7 @@ def test_a_server_that_does_not_answer_is_not_noticed(plain: Path, tmp_path: Pat
     equals_file(history(folder), folder)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_for_a_while_has_everything_once(tmp_path: Path, monkeypatch) -> None:
     folder, runs = tmp_path / "run", {}
     command = [*SMALL, "logger=wandb", f"run_dir={folder}"]
@@ -197,6 +199,7 @@ def test_the_mirror_of_a_killed_trainer_leaves(tmp_path: Path) -> None:
     until(lambda: gone(mirror), GRACE_S + 60)
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_run_and_not_its_mirror(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     trainer = start([*SMALL, *OFFLINE, "max_steps=100000", f"run_dir={folder}"])

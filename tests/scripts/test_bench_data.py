@@ -3,9 +3,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_measures_every_case_without_peers(tmp_path):
     out = tmp_path / "rows.jsonl"
     command = [sys.executable, str(ROOT / "scripts/bench_data.py"), "--quick", "--peers", "none", "--kinds", "text"]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import slow
+
 ROOT = Path(__file__).parents[2]
 SIDES = {
     "masked-LM": {"ours bert", "ours modernbert", "hf bert", "hf modernbert", "hf modernbert sparse"}
@@ -36,7 +38,8 @@ def test_counts_the_pairs_that_attention_sees(flops, window, causal):
 
 
 @pytest.mark.parametrize(
-    ("case", "peer"), [("text", "transformers"), ("pairs", "open_clip"), ("audio", "transformers")]
+    ("case", "peer"),
+    [("text", "transformers"), ("pairs", "open_clip"), slow("audio", "transformers")],
 )
 def test_losses_are_the_same_and_every_side_is_measured(tmp_path, case, peer):
     pytest.importorskip(peer)

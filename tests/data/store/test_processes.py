@@ -115,7 +115,7 @@ def noisy(tmp_path):
         yield server
 
 
-@pytest.mark.parametrize("processes", [4, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_share_a_cache_that_is_too_small(noisy, tmp_path, processes):
     cache = Cache(tmp_path / "cache", 3 * BYTES + 1000)
     readers = [start(READER, f"{noisy.url}/noise/%d.tar", cache.folder, cache.max_size, n) for n in range(processes)]

@@ -59,7 +59,7 @@ def run_snippet(card, folder, monkeypatch):
     return left
 
 
-@pytest.mark.parametrize("family", families(slow=("modernbert", "wav2vec2_large")))
+@pytest.mark.parametrize("family", families(slow=("modernbert", "gpt2", "wav2vec2", "wav2vec2_large")))
 def test_onnx_of_each_family(tmp_path, tokenizer_path, transformers, family, capsys, monkeypatch):
     runtime = pytest.importorskip("onnxruntime")
     model = published(tmp_path / "run", tokenizer_path, OVERRIDES[family])

@@ -101,6 +101,7 @@ def test_each_fault_is_named_at_once(capsys):
     assert "/nowhere" in faults[0]
 
 
+@pytest.mark.slow
 def test_small_micro_batches_lie_between_medium_and_largest_samples():
     settings = composed("experiment=mlm_tiny", "micro_batch_size=8")
     planner = Planner(settings)
