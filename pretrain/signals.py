@@ -84,14 +84,15 @@ class Signals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a forked child that has not set its own yet: the parent decides
+        first = not self.received
+        if first:  # before all else: another signal may come while this one is being noted
+            self.received, self._since = number, time.monotonic()
+        self.requeueing |= number in REQUEUEING
         if number == signal.SIGINT and not self._reminded:
             self._insist()
         self._reminded = False
-        self.requeueing |= number in REQUEUEING
-        if not self.received:
-            self.received, self._since = number, time.monotonic()
-            if not self.running:
-                threading.Thread(target=self._end_a_stuck_start, name="start watch", daemon=True).start()
+        if first and not self.running:
+            threading.Thread(target=self._end_a_stuck_start, name="start watch", daemon=True).start()
         self._cut()
 
     def _cut(self) -> None:

@@ -67,6 +67,16 @@ def test_the_first_signal_names_the_end_and_a_later_one_still_wants_the_job_back
     assert out == ["15", "True"], error
 
 
+def test_a_signal_that_comes_while_one_is_being_noted_is_not_the_first():
+    out, error, _ = program("""
+        insist = SIGNALS._insist
+        SIGNALS._insist = lambda: (signal.raise_signal(signal.SIGTERM), insist())
+        os.kill(me, signal.SIGINT)
+        print(SIGNALS.received)
+    """)
+    assert out == ["2"], error
+
+
 def test_a_stuck_start_ends():
     _, error, code = program("""
         signals.START_GRACE_S = 0.3
