@@ -29,7 +29,8 @@ def expand(arguments: Sequence[str]) -> list[str]:
     """
     place, options, given, config_dir = _parted(arguments)
     parsed = parse(given)
-    roots = tuple(str(one) for o in parsed if o.key_or_group == "trusted_roots" for one in o.value() or ())
+    said = next((one.value() for one in reversed(parsed) if one.key_or_group == "trusted_roots"), None)
+    roots = tuple(map(str, said)) if isinstance(said, list) else ()
     origin = origin_of(place, roots)
     first = [*_chosen(origin, place, given), *origin.overrides]
     fixed = [text for text, one in zip(given, parsed, strict=True) if not one.is_sweep_override()]
@@ -69,7 +70,7 @@ def _chosen(origin: Origin, place: str, given: Sequence[str]) -> list[str]:
     """Experiment, name and task, where the user has not chosen them."""
     keys = [key_of(one) for one in given]
     found = [] if "experiment" in keys else ["experiment=adapt", f"name={written(f'adapt_{origin.name}', 'name')}"]
-    if "experiment" in keys or any(key.startswith(("task@", "tasks.")) and "+" in one for key, one in zip(keys, given)):
+    if "experiment" in keys or any(key.startswith("task@tasks.") for key in keys):
         return found
     added = [key.removeprefix("encoder@encoders.") for key in keys if key.startswith("encoder@encoders.")]
     known = origin.modalities or {name: name for name in added}
