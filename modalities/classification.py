@@ -68,9 +68,10 @@ class Classification(Objective):
         return int(batch["size"])
 
     def logits(self, encoders: Encoders, batch: Batch) -> Tensor:
-        """(B, C) float32."""
+        """(B, C), float32 or more."""
         pooled = encoders["input"].pooled(batch["input"])
-        return self.head(F.dropout(pooled, self.dropout, self.training)).float()
+        logits: Tensor = self.head(F.dropout(pooled, self.dropout, self.training))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def forward(self, encoders: Encoders, batch: Batch, step: Step, totals: Sums) -> tuple[Tensor, Sums]:
         """Cross-entropy summed over the samples; held out also how often each class was there, was said, was right."""

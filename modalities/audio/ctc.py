@@ -113,7 +113,8 @@ class CTC(Objective):
     def forward(self, encoders: Encoders, batch: Batch, step: Step, totals: Sums) -> tuple[Tensor, Sums]:
         """Summed over the clips; held out also the edits from what was read to what was said."""
         tokens, layout = encoders["input"](batch["input"])
-        logits = self.head(F.dropout(tokens, self.dropout, self.training)).float()
+        logits = self.head(F.dropout(tokens, self.dropout, self.training))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss = ctc(logits, layout, batch["labels"], batch["lengths"])
         return loss, {} if self.training else self._edits(logits, layout, batch)
 
@@ -160,7 +161,7 @@ def ctc(logits: Tensor, layout: Layout, labels: Tensor, lengths: Sequence[int]) 
     """() minus the log probability of the labels, summed over the clips.
 
     Args:
-        logits: (T, 1 + C) float32 of clips end to end; 0 is the blank.
+        logits: (T, 1 + C) of clips end to end; 0 is the blank.
         layout: of the clips.
         labels: (L,) int64 from 1 on, end to end.
         lengths: how many of them are of each clip.

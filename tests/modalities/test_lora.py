@@ -73,5 +73,5 @@ def test_autocast_does_not_round_the_merged_weight():
 
 @pytest.mark.parametrize("layers", [["attention_inn"], []])
 def test_a_layer_that_is_not_there_is_named(layers):
-    with pytest.raises(InputError, match="lora.layers names .* no linear layer of encoders.text; .*attention_in"):
+    with pytest.raises(InputError, match=r"lora.layers names .* no linear layer of encoders.text; .*attention_in"):
         add_lora(encoder(), 2, 4, layers, "encoders.text")
