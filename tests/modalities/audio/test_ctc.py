@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from data.errors import InputError, SampleError
 from data.sample import Sample
@@ -109,3 +110,12 @@ def test_micro_batches_give_the_gradient_of_the_whole():
         metrics = objective.step({"input": encoder}, batches, Step(), 1.0)
         found.append((metrics["loss"], [p.grad for p in (*encoder.parameters(), *objective.parameters())]))
     torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_step_can_be_planned_on_tensors_without_contents():
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        logits = torch.zeros(7, 5, requires_grad=True)
+        loss = ctc(logits, Layout([3, 4]), torch.tensor([1, 2]), [1, 1])
+        loss.backward()
+        assert loss.shape == ()
+        assert logits.grad.shape == (7, 5)
