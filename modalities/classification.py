@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -23,7 +23,9 @@ class Classified(Labelled):
         input, label, labels: see :class:`modalities.labelled.Labelled`.
     """
 
-    def __init__(self, input: Prepare, label: str = "cls", labels: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, input: Prepare, label: str | Mapping[str, Any] = "cls", labels: Sequence[str] | None = None
+    ) -> None:
         super().__init__(input, label, labels)
 
     def target(self, text: str) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from data.errors import InputError, SampleError
-from data.label import Label
+from data.label import label_of
 from data.sample import Sample
 from modalities.prepare import Item, Prepare, Sides
 
@@ -21,7 +21,7 @@ class Labelled(Sides):
 
     Args:
         input: what prepares the inputs of the encoder.
-        label: where the text is, see :class:`data.label.Label`.
+        label: where the text is, see :func:`data.label.label_of`.
         labels: all there are; None: not known, which ``pretrain adapt`` finds out by :meth:`learn`.
 
     Raises:
@@ -30,9 +30,9 @@ class Labelled(Sides):
 
     least = 2
 
-    def __init__(self, input: Prepare, label: str, labels: Sequence[str] | None) -> None:
+    def __init__(self, input: Prepare, label: str | Mapping[str, Any], labels: Sequence[str] | None) -> None:
         super().__init__(input=input)
-        self.reader = Label(label)
+        self.reader = label_of(label)
         self.labels = check_labels(labels, self.least)
         self._numbers = {text: number for number, text in enumerate(self.labels)}
 
@@ -41,7 +41,7 @@ class Labelled(Sides):
         """The labels of which ``texts`` are made, in the order of their numbers.
 
         Args:
-            texts: as :class:`data.label.Label` reads them.
+            texts: as ``label`` says where they are.
             settings: the prepare's further arguments.
         """
         return sorted(set(texts))
@@ -49,7 +49,7 @@ class Labelled(Sides):
     @property
     def needs(self) -> dict[str, tuple[str, ...]]:
         """Those of the input, and the label."""
-        return super().needs | {"label": (self.reader.member,)}
+        return super().needs | ({"label": (self.reader.member,)} if self.reader.member else {})
 
     def number(self, text: str) -> int:
         """The number of a label.

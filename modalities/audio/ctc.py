@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -31,7 +31,7 @@ class Transcribed(Labelled):
 
     Args:
         input: what prepares the clip.
-        label: where the text is, see :class:`data.label.Label`.
+        label: where the text is, see :func:`data.label.label_of`.
         labels: the characters, see :class:`modalities.labelled.Labelled`.
         lower: texts are taken in lower case.
     """
@@ -39,7 +39,11 @@ class Transcribed(Labelled):
     least = 1
 
     def __init__(
-        self, input: AudioPrepare, label: str = "txt", labels: Sequence[str] | None = None, lower: bool = True
+        self,
+        input: AudioPrepare,
+        label: str | Mapping[str, Any] = "txt",
+        labels: Sequence[str] | None = None,
+        lower: bool = True,
     ) -> None:
         super().__init__(input, label, labels)
         if not isinstance(input, AudioPrepare):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data.errors import InputError
+from data.label import digest_of
 from pretrain import config
 from pretrain.adapting.labels import labels_of, wants_labels
 from pretrain.adapting.origin import Origin, origin_of, written
@@ -35,7 +36,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     first = [*_chosen(origin, place, given), *origin.overrides]
     fixed = [text for text, one in zip(given, parsed, strict=True) if not one.is_sweep_override()]
     composed = config.load([*first, *fixed], config_dir)
-    return [*options, *first, *_carried(origin, composed), *_labels(composed, roots), *given]
+    return [*options, *first, *_carried(origin, composed), *_tables(composed), *_labels(composed, roots), *given]
 
 
 def _parted(arguments: Sequence[str]) -> tuple[str, list[str], list[str], str | None]:
@@ -91,6 +92,17 @@ def _carried(origin: Origin, composed: Mapping[str, Any]) -> list[str]:
                 place = f"tasks.{task}.prepare.{side}"
                 carried = origin.carried.get(encoder, {})
                 found += [f"++{place}.{key}={written(value, place)}" for key, value in carried.items()]
+    return found
+
+
+def _tables(composed: Mapping[str, Any]) -> list[str]:
+    """The digest of each table of labels: another table would be another run."""
+    found = []
+    for task, spec in composed["tasks"].items():
+        label = spec["prepare"].get("label")
+        if isinstance(label, Mapping) and label.get("table") is not None and label.get("sha256") is None:
+            place, whole = f"tasks.{task}.prepare.label", {**label, "sha256": digest_of(label["table"])}
+            found.append(f"{place}={written(whole, place)}")
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data.errors import InputError, SampleError
-from data.label import Label
+from data.label import Label, TableLabel, label_of
 from data.shards.sources import open_sources
 from data.store.store import Store
 from modalities.labelled import Labelled
@@ -47,7 +47,7 @@ def labels_of(task: str, source: Any, node: Mapping[str, Any], roots: tuple[str,
     names = inspect.signature(kind.learn).parameters
     named = {name for name, parameter in names.items() if parameter.kind is parameter.KEYWORD_ONLY}
     settings = {str(key): value for key, value in node.items() if key in named}
-    found = kind.learn(_texts(task, source, Label(str(node.get("label", "cls"))), store, unlabelled), **settings)
+    found = kind.learn(_texts(task, source, label_of(node.get("label", "cls")), store, unlabelled), **settings)
     if not found:
         why = f" (the first: {unlabelled[0]})" if unlabelled else ""
         raise InputError(f"tasks.{task}: none of {len(unlabelled)} samples of its source has a label{why}")
@@ -61,7 +61,7 @@ def _class_of(node: Mapping[str, Any], where: str, roots: tuple[str, ...]) -> ty
     return found if inspect.isclass(found) and issubclass(found, Labelled) else None
 
 
-def _texts(task: str, spec: Any, reader: Label, store: Store, unlabelled: list[str]) -> Iterator[str]:
+def _texts(task: str, spec: Any, reader: Label | TableLabel, store: Store, unlabelled: list[str]) -> Iterator[str]:
     for source in open_sources(task, spec, store)[0]:
         for number in range(len(source)):
             try:

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from data.errors import InputError
+from data.label import digest_of
 from data.write import write
 from pretrain import config
 from pretrain.adapting.expand import expand
@@ -163,3 +164,12 @@ def test_help(capsys):
 
     assert main(["adapt", "--help"]) == 0
     assert "pretrain adapt RUN" in capsys.readouterr().out
+
+
+def test_a_table_of_labels_belongs_to_the_run_by_its_digest(run, tmp_path, shards):
+    table = tmp_path / "labels.csv"
+    table.write_text("key,label\n" + "".join(f"train-{n:04d},{'odd' if n % 2 else 'even'}\n" for n in range(12)))
+    more = [f"tasks.label.prepare.label={{table:'{table}'}}"]
+    found = composed(run, shards, tmp_path, *more)["tasks"]["label"]
+    assert found["objective"]["labels"] == ["even", "odd"]
+    assert found["prepare"]["label"] == {"table": str(table), "sha256": digest_of(str(table))}
