@@ -143,3 +143,16 @@ def test_rates_fall_with_the_layers(tmp_path: Path, given: tuple[str, str]) -> N
         moved[name] = float((after[full].double() - before[full].double()).abs().max())
     # Two layers: 1 above the second, which has a half, the first a quarter, embeddings an eighth.
     assert list(moved.values()) == pytest.approx([0.0025, 0.005, 0.00125], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_the_same(tmp_path: Path, given: tuple[str, str]) -> None:
+    more = [
+        "trainer.precision=64-true",
+        "encoders.text.dropout=0",
+        "encoders.text.trunk.input_dropout=0",
+        "max_steps=3",
+    ]
+    for devices in (1, 2):
+        assert run(command(*given, tmp_path / f"of{devices}", *more, f"trainer.devices={devices}"), 300) == 0
+    torch.testing.assert_close(weights(tmp_path / "of2"), weights(tmp_path / "of1"), rtol=1e-9, atol=1e-9)

@@ -94,3 +94,13 @@ def test_zero_freezes(model):
 def test_wrong_settings_are_named(model, settings, message):
     with pytest.raises(InputError, match=message):
         trained(model.named_parameters(), **settings)
+
+
+def test_encoders_means_all_of_them_but_places_that_are_named(model):
+    parts = trained(model.named_parameters(), lr_factors={"encoders": 0, "b.trunk.norm": 0.5})
+    own = {part.name: part.factor for part in parts}
+    assert {name: factor for name, factor in own.items() if name.startswith("encoders.")} == {
+        "encoders.b.trunk.norm.weight": 0.5,
+        "encoders.b.trunk.norm.bias": 0.5,
+    }
+    assert len(own) > 2
