@@ -29,6 +29,7 @@ KINDS = (
     "bomb",  # a small file that would decode to a huge one
     "wrong_rate",
     "silent",
+    "unknown_label",  # a class, or a character of a transcript, that the run has none for
 )
 """Why a sample cannot be used, in a word."""
 

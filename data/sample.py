@@ -52,3 +52,18 @@ class Sample:
                 return extension, found
         has = ", ".join(sorted(self.members)) or "none"
         raise SampleError(f"no {what} member ({'|'.join(wanted)}); it has: {has}", "missing", "|".join(wanted))
+
+
+def text_of(raw: bytes, what: str, member: str = "") -> str:
+    """UTF-8 text of a member, stripped.
+
+    Raises:
+        SampleError: it is no UTF-8 or empty.
+    """
+    try:
+        text = raw.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise SampleError(f"{what} is not UTF-8 (byte {error.start})", "not_utf8", member) from None
+    if not text:
+        raise SampleError(f"{what} is empty", "empty", member)
+    return text

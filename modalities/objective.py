@@ -8,7 +8,7 @@ devices changes them (docs/architecture.md, invariant 3).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +117,10 @@ class Objective(nn.Module):
         """What each metric of :meth:`summary` would be for a model that learned nothing; absent ones have none."""
         return {}
 
+    def details(self, sums: Sums) -> dict[str, dict[str, Any]]:
+        """What a held-out metric of :meth:`summary` is made of, for who looks closer; absent ones have nothing."""
+        return {}
+
     def step(self, encoders: Encoders, batches: Sequence[Batch], step: Step, weight: float) -> dict[str, Tensor]:
         """Forward and backward over this process's share of one global batch; returns metrics of the global batch."""
         parts = (self, *encoders.values())  # an objective may have no parameters of its own
@@ -145,17 +149,17 @@ class Objective(nn.Module):
         return totals
 
     @torch.no_grad()
-    def measure(self, encoders: Encoders, batches: Sequence[Batch], step: Step) -> dict[str, dict[str, float]]:
-        """Held-out metrics over ``batches``, ``{name: {"value": ..., "chance": ...}}``."""
+    def measure(self, encoders: Encoders, batches: Sequence[Batch], step: Step) -> dict[str, dict[str, Any]]:
+        """Held-out metrics over ``batches``, ``{name: {"value": ..., "chance": ..., further details}}``."""
         sums: Sums = {}
         for micro, batch in enumerate(batches):
             step.seed(micro)
             count = torch.tensor(float(self.count(batch)), dtype=torch.float64)
             loss, extra = self(encoders, batch, step, {"count": count})
             add(sums, {"loss": loss.double(), "count": count, **extra})
-        chance = self.chance(sums)
+        chance, details = self.chance(sums), self.details(sums)
         return {
-            name: {"value": float(value)} | ({"chance": chance[name]} if name in chance else {})
+            name: {"value": float(value)} | ({"chance": chance[name]} if name in chance else {}) | details.get(name, {})
             for name, value in self.summary(sums).items()
         }
 

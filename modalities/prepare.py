@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 
-from data.errors import SampleError
 from data.sample import Sample
 
 Item: TypeAlias = dict[str, Any]
@@ -65,21 +64,6 @@ class Sides:
         return {"size": len(items)} | {
             name: side.collate([item[name] for item in items]) for name, side in self.sides.items()
         }
-
-
-def text_of(raw: bytes, what: str, member: str = "") -> str:
-    """UTF-8 text of a member, stripped.
-
-    Raises:
-        SampleError: it is no UTF-8 or empty.
-    """
-    try:
-        text = raw.decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise SampleError(f"{what} is not UTF-8 (byte {error.start})", "not_utf8", member) from None
-    if not text:
-        raise SampleError(f"{what} is empty", "empty", member)
-    return text
 
 
 def lengths_of(items: Iterable[Item], name: str) -> list[int]:

@@ -35,6 +35,7 @@ usage:
   pretrain report RUN                 a run's curves, events and results as one page, RUN/report.html
   pretrain export RUN [--out DIR]     write a model for transformers, checked for equal outputs
   pretrain embed RUN SHARDS --out DIR embeddings of samples or files by a trained encoder
+  pretrain adapt RUN [KEY=VALUE ...]  train a model's encoders on labelled samples; a run like any other
   pretrain evaluate RUN [watch=true]  held-out values and evaluators of any checkpoint, or of each as it is published
   pretrain search DIR --text TEXT     what of such embeddings is most like a text, a file or a sample
 
@@ -66,7 +67,9 @@ def main(argv: list[str] | None = None) -> int:
         SIGNALS.forget()
         SIGNALS.listen()
     try:
-        return _verb(verb, arguments[1:]) if verb in VERBS else _train(arguments)
+        if verb in VERBS:
+            return _verb(verb, arguments[1:])
+        return _train(_adapted(arguments[1:]) if verb == ADAPT else arguments)
     except InputError as error:
         if traceback:
             raise
@@ -123,7 +126,7 @@ def _train(arguments: list[str]) -> int:
                 "--config-dir DIR, --traceback"
             )
         if "=" not in override and not override.startswith("~"):
-            raise InputError(f"'{override}' is neither a verb ({', '.join(VERBS)}) nor KEY=VALUE")
+            raise InputError(f"'{override}' is neither a verb ({', '.join([*VERBS, ADAPT])}) nor KEY=VALUE")
     if show is not None:
         if show != "job":
             raise InputError(f"--cfg '{show}' is unknown; choices: job")
@@ -159,6 +162,16 @@ def _train(arguments: list[str]) -> int:
     return 0
 
 
+def _adapted(arguments: list[str]) -> list[str]:
+    """The training that ``pretrain adapt ARGUMENTS`` is; help where it is asked for."""
+    if "--help" in arguments or "-h" in arguments:
+        return ["--help"]
+    host.tune()
+    from pretrain.adapting.expand import expand
+
+    return expand(arguments)
+
+
 def _is_finished(composed: dict[str, Any]) -> bool:
     """Whether there is nothing left to do, which takes no torch to find out."""
     from pretrain import closing, launch
@@ -186,6 +199,9 @@ def _option(arguments: list[str], name: str) -> str | None:
             return argument.removeprefix(name + "=")
     return None
 
+
+ADAPT = "adapt"
+"""No verb of :data:`VERBS`, but a training: signals stop it as they stop one."""
 
 VERBS = {
     "shards": "shards",

@@ -13,6 +13,7 @@ from torch import nn
 from data.errors import InputError, choices
 from data.seeds import derive
 from modalities.encoder import Encoder
+from modalities.lora import add_lora
 from modalities.objective import Objective
 from modalities.prepare import Prepare, Sides
 from pretrain.build import make
@@ -101,6 +102,9 @@ def build_model(config: Mapping[str, Any]) -> Model:
         encoders[name] = make(node, f"encoders.{name}", roots)
         if not isinstance(encoders[name], Encoder):
             raise InputError(f"encoders.{name} is a {type(encoders[name]).__name__}, not a modalities.encoder.Encoder")
+        if config["lora"]["rank"] is not None:
+            torch.manual_seed(derive(seed, "lora", name))
+            add_lora(encoders[name], **config["lora"], where=f"encoders.{name}")
     tasks = {name: _task(name, spec, encoders, roots, seed) for name, spec in specs.items()}
     return Model(encoders, tasks)
 

@@ -12,7 +12,7 @@ from pretrain.redaction import redacted
 
 # Keys whose change would make it another model or another order of data. Where shards lie may change; what they are
 # may not, and is compared by digest (see check_data).
-_MODEL = re.compile(r"encoders\..*|tasks\.[^.]+\.(objective|encoders)(\..*)?")
+_MODEL = re.compile(r"lora\..*|encoders\..*|tasks\.[^.]+\.(objective|encoders)(\..*)?")
 # What of an encoder or objective is drawn anew in training, and is no part of what it computes.
 _NOISE = re.compile(r".*\.((attention_|mlp_|input_|feature_)?dropout|layer_drop)")
 # What changes memory, time or place alone is not even said.
@@ -55,11 +55,24 @@ def check_config(old: Mapping[str, Any], new: Mapping[str, Any], allowed: list[s
         described = "the model" if what == "model" else "the order of data"
         needed = dict.fromkeys(".".join(k.split(".")[:2]) if _task_set(k, old, new) else k for k in refused)
         raise InputError(
-            f"{key} was {before} and is {after} now, which changes {described} of the run"
+            f"{key} {_told(before, after)}, which changes {described} of the run"
             + (f" (and {len(refused) - 1} more such keys)" if len(refused) > 1 else "")
             + f"; give another run_dir, or allow_changes=[{','.join([*allowed, *needed])}]"
         )
     return [f"changed: {key} was {before}, is {after}" for key, (_, before, after) in changes.items()]
+
+
+def _told(before: Any, after: Any) -> str:
+    """What became of a value; of two lists of words only how they differ."""
+    if isinstance(before, list) and isinstance(after, list) and all(isinstance(one, str) for one in before + after):
+        gone, new = [one for one in before if one not in after], [one for one in after if one not in before]
+        parts = [f"{what} {_some(words)}" for what, words in (("lacks", gone), ("has the new", new)) if words]
+        return " and ".join(parts) or "is in another order"
+    return f"was {before} and is {after} now"
+
+
+def _some(words: list[str]) -> str:
+    return ", ".join(f"'{word}'" for word in words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
 
 
 def _allowed(key: str, allowed: list[str]) -> bool:

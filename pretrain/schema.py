@@ -153,6 +153,16 @@ class EmaConfig:
 
 
 @dataclass
+class LoraConfig:
+    """Low-rank updates beside frozen weights of all encoders; see :mod:`modalities.lora`."""
+
+    rank: int | None = at_least(1)
+    alpha: float = field(default=MISSING, metadata={"above": 0})
+    layers: list[str] = MISSING
+    """Last names of the linear layers that get one."""
+
+
+@dataclass
 class InterruptionConfig:
     """Signals, processes that are lost, and deaths that come back."""
 
@@ -240,6 +250,7 @@ class RunConfig:
     optimizer: Any = MISSING
     schedule: Any = MISSING
     ema: EmaConfig = MISSING
+    lora: LoraConfig = MISSING
     alarms: dict[str, Any] = MISSING
     """Name -> ``_target_`` node of a callback that watches the run's metrics."""
     gradient_clip_norm: float | None = field(default=MISSING, metadata={"above": 0})

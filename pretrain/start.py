@@ -10,6 +10,7 @@ from typing import Any
 
 from data.errors import InputError
 from data.stream import Stream
+from modalities.lora import is_update, merged
 from pretrain import checkpoint, listings, resume
 from pretrain.export import incoming
 from pretrain.export.initialise import initialise
@@ -191,15 +192,17 @@ def _from_run(place: str, model: Model, digests: Mapping[str, str], allowed: lis
     found = checkpoint.find_reader(place)
     resume.check_tokenizers(place, found.state["tokenizers"], digests, allowed)
     own, there = model.state_dict(), found.shapes("model")
-    common = sorted(own.keys() & there.keys())
+    common = sorted(name for name in own.keys() & there.keys() if not is_update(name))
     for name in common:
         if tuple(own[name].shape) != there[name]:
             sizes = f"{there[name]} there and {tuple(own[name].shape)} in this model"
             raise InputError(f"init_from '{place}': '{name}' is {sizes}")
     if not common:
         raise InputError(f"init_from '{place}' has no parameter in common with this model")
-    load_weights(model, {name: found.tensor("model", name) for name in common})
-    new = sorted(own.keys() - there.keys())
+    updates = [name for name in there if is_update(name)]
+    tensors = merged({name: found.tensor("model", name) for name in [*common, *updates]})
+    load_weights(model, {name: tensors[name] for name in common})
+    new = sorted(own.keys() - set(common))
     log.info("weights from step %d of %s: %d tensors taken", found.step, place, len(common))
     if new:
         log.info("%d tensors begin anew (%s, ...)", len(new), new[0])

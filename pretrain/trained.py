@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data.errors import InputError, choices
 from modalities.encoder import Encoder
+from modalities.lora import merged
 from modalities.prepare import Prepare
 from pretrain import checkpoint
 from pretrain.build import make
@@ -118,7 +119,7 @@ class Trained:
     def _state(self, prefix: str) -> dict[str, Tensor]:
         names = [name for name in self.reader.shapes("model") if name.startswith(prefix)]
         kinds = {name: "ema" if name in self._averages else "model" for name in names}
-        return {name.removeprefix(prefix): self.reader.tensor(kinds[name], name) for name in names}
+        return merged({name.removeprefix(prefix): self.reader.tensor(kinds[name], name) for name in names})
 
     def prepare_node(self, name: str, joint: bool = False, **changed: Any) -> dict[str, Any]:
         """The config of what prepares the inputs of encoder ``name``, without what its objective adds (masks, say).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, OmegaConf
@@ -32,8 +33,10 @@ def read(file: str, overrides: Sequence[str]) -> DictConfig:
         raise InputError(f"--config '{file}' cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(found, DictConfig) or not isinstance(found.get("tasks"), DictConfig):
         raise InputError(f"--config '{file}' is not the config of a run, which has tasks")
-    for key, kind in (("launcher", "local"), ("sweeper", "grid")):
-        found.setdefault(key, {"kind": kind})  # of a run from before there was a choice
+    before: dict[str, Any] = {"launcher": {"kind": "local"}, "sweeper": {"kind": "grid"}}
+    before["lora"] = {"rank": None, "alpha": 1.0, "layers": []}
+    for key, only in before.items():
+        found.setdefault(key, only)  # of a run from before there was a choice
     OmegaConf.set_struct(found, True)
     for one in parse(overrides):
         key = one.get_key_element()

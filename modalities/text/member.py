@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from data.errors import InputError, SampleError
-from data.sample import Sample
-from modalities.prepare import text_of
+from data.sample import Sample, text_of
 
 _JSON, _LINES = ("json",), ("jsonl", "ndjson")
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from data.label import Label
 from data.loading.loader import Rejected, TaskData
 from data.loading.once import OnceLoader
 from data.stream import Stream
 from pretrain.devices import moved
 from pretrain.embedding.extract import NONE, OWN, Extractor
-from pretrain.evaluation.labels import Label, Labelled
+from pretrain.evaluation.labels import Labelled
 from pretrain.evaluation.setting import Setting
 from pretrain.model import Model
 

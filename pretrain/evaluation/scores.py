@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from pretrain.model import Model
 
-Scores: TypeAlias = dict[str, dict[str, float]]
-"""Metric -> ``{"value", "chance"}``; without ``chance`` where guessing has none."""
+Scores: TypeAlias = dict[str, dict[str, Any]]
+"""Metric -> ``{"value", "chance"}``; without ``chance`` where guessing has none, with what it is made of if it says."""
 Evaluator: TypeAlias = Callable[[Model], Scores]

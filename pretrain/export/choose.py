@@ -27,7 +27,9 @@ _Part = TypeVar("_Part", Encoder, Objective)
 
 
 def named(origin: Origin, encoder: str | None, task: str | None) -> tuple[str, str | None]:
-    """Encoder and task that are meant where not both are named: the run's only task that can be written with its head.
+    """Encoder and task that are meant where not both are named.
+
+    The run's only task that can be written with its head; where there is none, its only encoder alone.
 
     Raises:
         InputError: there are several, or none, to choose from.
@@ -37,6 +39,9 @@ def named(origin: Origin, encoder: str | None, task: str | None) -> tuple[str, s
     if task is None:
         tasks: Mapping[str, Any] = origin.config["tasks"]
         able = [name for name, spec in tasks.items() if str(spec["objective"].get("_target_")) in OBJECTIVES]
+        encoders = {name for spec in tasks.values() for name in spec["encoders"].values()}
+        if not able and len(encoders) == 1:
+            return encoders.pop(), None
         if len(able) != 1:
             raise InputError(
                 f"which part of '{origin.place}'? Give --task (with a head that transformers knows: "

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from data.errors import InputError, choices
+from modalities.lora import merged
 from pretrain import checkpoint
 from pretrain.evaluation import results as evaluations
 from pretrain.run import RunDirectory
@@ -22,7 +23,7 @@ class Origin:
     Attributes:
         place: as it was named.
         content: the checkpoint.
-        weights: parameter or buffer name -> tensor: trained, or averaged.
+        weights: parameter or buffer name -> tensor: trained, or averaged; with their updates (LoRA) added.
         averaged: whether they are the moving average.
         run: the run's directory, where it could be found.
     """
@@ -109,4 +110,4 @@ def open_origin(place: str, averaged: bool) -> Origin:
         weights |= content.ema
     path = Path(place).expanduser()
     run = next((one for one in (path, path.parent.parent) if (one / "config.yaml").is_file()), None)
-    return Origin(place, content, weights, averaged, RunDirectory(str(run), rank=-1) if run else None)
+    return Origin(place, content, merged(weights), averaged, RunDirectory(str(run), rank=-1) if run else None)

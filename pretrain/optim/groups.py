@@ -52,9 +52,10 @@ def trained(
         parameters: (name, parameter) pairs of the model.
         layer_decay: layer l of L has the factor ``layer_decay ** (L + 1 - l)``: 1 above the last layer, embeddings
             least (Clark et al. 2020, section 3.1; Bao et al. 2021). 1 is off.
-        lr_factors: an encoder's name, a dotted place in it (``image.projections``) or the full name of a part
-            (``objectives.clip``) -> factor; the longest that fits counts. ``{image: 0}`` locks a tower (LiT, Zhai et
-            al. 2022), ``{image: 0, image.projections: 1}`` all of it but its projection.
+        lr_factors: an encoder's name, a dotted place in it (``image.projections``), the full name of a part
+            (``objectives.clip``), ``encoders`` or ``objectives`` for all of them -> factor; the longest that fits
+            counts. ``{image: 0}`` locks a tower (LiT, Zhai et al. 2022), ``{image: 0, image.projections: 1}`` all of
+            it but its projection.
         decay_embeddings: whether token and position embeddings decay; vectors (biases, norms) never do.
 
     Raises:
@@ -141,7 +142,8 @@ def _own(name: str, factors: Mapping[str, float]) -> float:
 
 
 def _full(place: str) -> str:
-    return place if place.startswith(("encoders.", "objectives.")) else f"encoders.{place}"
+    whole = place in ("encoders", "objectives") or place.startswith(("encoders.", "objectives."))
+    return place if whole else f"encoders.{place}"
 
 
 def _within(name: str, place: str) -> bool:

@@ -10,11 +10,10 @@ import numpy as np
 import soundfile
 
 from data.errors import SampleError
-from data.sample import Sample
+from data.sample import Sample, text_of
 from data.survey import stats
 from modalities.audio.prepare import LOUDEST, AudioPrepare
 from modalities.image.prepare import ImagePrepare
-from modalities.prepare import text_of
 
 _BLOCK = 2**18  # samples of a recording that are decoded at once
 

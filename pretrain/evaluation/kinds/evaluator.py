@@ -20,7 +20,7 @@ class EmbeddingEvaluator:
     Args:
         encoders: side -> name of an encoder; None: the run's only one.
         sources: name -> pattern or patterns of one source; None: there is none, and the evaluator is left out.
-        label: where classes are, see :class:`pretrain.evaluation.labels.Label`; None: they are not needed.
+        label: where classes are, see :class:`data.label.Label`; None: they are not needed.
         embed_dim: features of the joint space; None: the encoders' own features.
         pool: see :class:`pretrain.embedding.extract.Extractor`.
         samples: of each source, at most; None: as ``evaluate.samples`` says.

@@ -94,3 +94,11 @@ def test_zero_freezes(model):
 def test_wrong_settings_are_named(model, settings, message):
     with pytest.raises(InputError, match=message):
         trained(model.named_parameters(), **settings)
+
+
+def test_encoders_means_all_of_them_but_places_that_are_named(model):
+    parts = trained(model.named_parameters(), lr_factors={"encoders": 0, "image.projections": 0.5})
+    factors = {part.name: part.factor for part in parts}
+    assert {name.split(".")[0] for name in factors} == {"encoders", "objectives"}
+    assert {factor for name, factor in factors.items() if name.startswith("encoders.image.projections.")} == {0.5}
+    assert not [name for name in factors if name.startswith("encoders.") and ".image.projections." not in name]

@@ -1,0 +1,1 @@
+"""From a trained model to the command line of a run that teaches it labels."""
