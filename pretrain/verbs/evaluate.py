@@ -80,6 +80,7 @@ def _once(arguments: argparse.Namespace, given: list[str]) -> int:
     from pretrain.closing import table
     from pretrain.evaluation import results
     from pretrain.evaluation.subject import digest_of
+    from pretrain.report import listing
 
     reader = checkpoint.find_reader(arguments.run)
     run = _run_of(reader.path.parent.parent)
@@ -88,16 +89,19 @@ def _once(arguments: argparse.Namespace, given: list[str]) -> int:
     with _subject(arguments, given, run, reader) as subject:
         if not arguments.untrained:
             subject.take(reader)
-        scores = subject.measure()
+        scores, tables = subject.measure(), subject.tables
     step = 0 if arguments.untrained else reader.step
     of = "" if arguments.untrained else digest_of(reader.path)
     file = arguments.out or (results.baseline_of(run.path) if arguments.untrained else results.path_of(run.path, step))
     try:
-        results.write(file, step, of, subject.averaged, scores)
+        results.write(file, step, of, subject.averaged, scores, tables)
     except OSError as error:
         raise InputError(f"'{file}' cannot be written: {error.strerror}") from None
-    print(json.dumps({"step": step, "metrics": scores}) if arguments.json else table(scores))
-    if not arguments.json:
+    found = {"step": step, "metrics": scores} | ({"tables": tables} if tables else {})
+    if arguments.json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        print(table(scores), *map(listing.lines, listing.all_of(found)), sep="\n\n")
         print(f"step {step:,}; written to {file}")
     return 0
 
