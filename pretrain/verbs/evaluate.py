@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
+from pretrain.verbs import options
 
 DESCRIPTION = (
     "Measures a checkpoint by the held-out data and evaluators of its run, and by those added here "
@@ -19,7 +20,7 @@ _WATCH = {"watch=true": True, "watch=false": False}
 
 def parser() -> argparse.ArgumentParser:
     """The verb's command line."""
-    top = argparse.ArgumentParser(prog="pretrain evaluate", description=DESCRIPTION)
+    top = options.Parser(prog="pretrain evaluate", description=DESCRIPTION)
     add = top.add_argument
     add("run", metavar="RUN", help="run directory (its newest sound checkpoint), or one step-XXXXXXXX folder")
     add("overrides", metavar="KEY=VALUE", nargs="*", help="changes of the run's config; watch=true")
@@ -30,10 +31,10 @@ def parser() -> argparse.ArgumentParser:
         help="the same model as it began, to compare with: evaluations/untrained.json",
     )
     add("--out", metavar="FILE", type=Path, help="write the values there instead")
-    add("--json", action="store_true", help="print one JSON object")
-    add("--device", metavar="DEVICE", default="auto", help="auto (default), cpu or cuda")
+    options.add_json(top)
+    options.add_device(top)
     add("--threads", metavar="N", type=int, help="on the CPU (default: all cores; with watch=true one)")
-    add("--config-dir", metavar="DIR", help="own config groups and experiments")
+    options.add_config_dir(top)
     add("--every", metavar="S", type=float, default=2.0, help="watch: look for new ones so often (default: 2)")
     add(
         "--patience",
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> int:
     Raises:
         InputError: RUN has no sound checkpoint, or a part of the config or its data is not there.
     """
-    arguments = parser().parse_intermixed_args(argv)  # changes may stand before and behind options
+    arguments = parser().parse_args(argv)
     watch = any(_WATCH.get(one, False) for one in arguments.overrides)
     given = [one for one in arguments.overrides if one not in _WATCH]
     for one in given:
