@@ -8,6 +8,7 @@ from typing import Any
 
 from data.errors import InputError
 from pretrain import checkpoint, resume
+from pretrain.report import listing
 from pretrain.run import RunDirectory
 
 log = logging.getLogger("pretrain")
@@ -18,6 +19,8 @@ def report(directory: RunDirectory, began: int, max_steps: int) -> None:
     results = directory.results()
     if results is not None:
         log.info("%s", table(results["metrics"]))
+        for one in listing.all_of(results, ("behaviour",)):
+            log.info("%s", listing.lines(one))
     done = f"done: {max_steps} steps"
     if began >= max_steps:
         done = f"the run is at step {began} of max_steps={max_steps}: nothing left to do"

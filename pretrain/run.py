@@ -148,9 +148,12 @@ class RunDirectory:
         self._write(CONFIG, OmegaConf.to_yaml(OmegaConf.create(redacted(config))))
         self.append(STARTS, start)
 
-    def write_results(self, step: int, metrics: Mapping[str, Mapping[str, float]]) -> None:
-        """``results.json``: step, and each metric with its value and chance."""
-        self._write(RESULTS, json.dumps({"step": step, "metrics": metrics}, indent=1) + "\n")
+    def write_results(
+        self, step: int, metrics: Mapping[str, Mapping[str, float]], tables: Mapping[str, Any] | None = None
+    ) -> None:
+        """``results.json``: step, each metric with its value and chance, and what evaluators say beyond numbers."""
+        found = {"step": step, "metrics": metrics} | ({"tables": tables} if tables else {})
+        self._write(RESULTS, json.dumps(found, indent=1) + "\n")
 
     def results(self) -> dict[str, Any] | None:
         """What :meth:`write_results` wrote, None before."""

@@ -121,16 +121,19 @@ class Wav2Vec2(Objective):
             x = F.dropout(x, self.feature_dropout, self.training)
         return self.quantizer.logits(x)
 
+    @torch.no_grad()
+    def code_counts(self, encoders: Encoders, inputs: Batch) -> Tensor:
+        """(G, V) float64: how often each code is the likeliest, over all frames of recordings, nothing masked."""
+        return _counts(self.quantizer.logits(_audio(encoders).features(inputs).normed))
+
     def _usage(self, logits: Tensor, frames: Frames) -> Sums:
         """What of a batch's codes and features :meth:`summary` needs."""
         with torch.no_grad():
-            best = logits.argmax(-1) + torch.arange(0, logits[0].numel(), logits.shape[2], device=logits.device)
-            ones = torch.ones(best.numel(), dtype=torch.float64, device=logits.device)
-            codes = ones.new_zeros(logits[0].numel()).index_add_(0, best.flatten(), ones)
+            codes = _counts(logits)
             return {
-                "codes": codes.view(logits.shape[1:]),
+                "codes": codes,
                 "probs": _probs(logits),
-                "frames": ones.new_full((), len(frames.raw)),
+                "frames": codes.new_full((), len(frames.raw)),
                 "energy": full(frames.raw).square().mean(1).sum(dtype=torch.float64),
             }
 
@@ -213,6 +216,13 @@ def contrast(
             "surprise": torch.log1p(usable).sum(dtype=torch.float64),
         }
     return loss.sum(), sums
+
+
+def _counts(logits: Tensor) -> Tensor:
+    """(M, G, V) -> (G, V) float64: how often each code is the likeliest of its group."""
+    best = logits.argmax(-1) + torch.arange(0, logits[0].numel(), logits.shape[2], device=logits.device)
+    ones = torch.ones(best.numel(), dtype=torch.float64, device=logits.device)
+    return ones.new_zeros(logits[0].numel()).index_add_(0, best.flatten(), ones).view(logits.shape[1:])
 
 
 def _probs(logits: Tensor) -> Tensor:

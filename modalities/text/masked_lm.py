@@ -144,6 +144,18 @@ class MaskedLM(Objective):
         hidden = self.transform(encoder(inputs).tokens[inputs["masked"]])
         return token_scores(hidden, output_matrix(encoder), self.bias, inputs["labels"], held_out=not self.training)
 
+    @torch.no_grad()
+    def beliefs(self, encoders: Encoders, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the model thinks of the labels: (M,) log of their probabilities, (M,) int64 places among V, from 1.
+
+        A tie counts as being behind; so does whatever is not a number.
+        """
+        inputs, encoder = batch["text"], encoders["text"]
+        hidden = self.transform(encoder(inputs).tokens[inputs["masked"]])
+        logits = F.linear(hidden, output_matrix(encoder), self.bias).float()
+        label = logits.gather(1, inputs["labels"][:, None])
+        return logits.log_softmax(-1).gather(1, inputs["labels"][:, None])[:, 0], (~(logits < label)).sum(1)
+
     def summary(self, sums: Sums) -> dict[str, Tensor]:
         """``loss`` (nats a masked token), ``masked_accuracy``, ``perplexity``."""
         return token_summary(sums, "masked_accuracy")

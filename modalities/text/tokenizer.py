@@ -130,6 +130,11 @@ class TextTokenizer:
         # The fast form does not note where in the text each token lies. There is none for a single text.
         return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
+    def located(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids of ``text``, without special tokens, and the characters of it that each stands for."""
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        return found.ids, found.offsets
+
     def decode(self, ids: list[int]) -> str:
         """The text of ``ids``."""
         return self._tokenizer.decode(ids)

@@ -10,7 +10,7 @@ import torch
 
 from data.loading.loader import StepBatch
 from pretrain.callbacks.quarantine import HELD_OUT, rows, write
-from pretrain.evaluation.scores import Evaluator, Scores
+from pretrain.evaluation.scores import Evaluator, Scores, tables_of
 from pretrain.model import Model
 from pretrain.module import Pretraining
 from pretrain.run import RunDirectory
@@ -54,7 +54,7 @@ class Evaluation(pl.Callback):
             pl_module.held_out = {f"heldout/{name}": score["value"] for name, score in scores.items()}
             if trainer.is_global_zero:
                 self._report(step)
-                self.directory.write_results(step, scores)
+                self.directory.write_results(step, scores, tables_of(due))
 
     def due(self, step: int) -> list[Evaluator]:
         """The evaluators that measure after ``step``; all at the end."""

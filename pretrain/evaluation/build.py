@@ -11,7 +11,7 @@ from data.store.store import Store
 from modalities.prepare import Prepare
 from pretrain.build import make
 from pretrain.evaluation.heldout import Heldout, check_heldout
-from pretrain.evaluation.kinds.evaluator import EmbeddingEvaluator
+from pretrain.evaluation.kinds.evaluator import SourceEvaluator
 from pretrain.evaluation.scores import Evaluator
 from pretrain.evaluation.setting import Setting
 from pretrain.faults import Faults
@@ -57,10 +57,10 @@ def build_evaluators(
     for name, node in config["evaluators"].items():
         with noted.noted():
             evaluator = make(node, f"evaluators.{name}", roots)
-            if not isinstance(evaluator, EmbeddingEvaluator):
+            if not isinstance(evaluator, SourceEvaluator):
                 raise InputError(
                     f"evaluators.{name} is a {type(evaluator).__name__}, not a "
-                    "pretrain.evaluation.kinds.evaluator.EmbeddingEvaluator"
+                    "pretrain.evaluation.kinds.evaluator.SourceEvaluator"
                 )
             reason = evaluator.missing(model)
             if reason:

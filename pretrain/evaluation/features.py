@@ -2,53 +2,51 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from data.label import Label
-from data.loading.loader import Rejected, TaskData
-from data.loading.once import OnceLoader
-from data.stream import Stream
 from pretrain.devices import moved
 from pretrain.embedding.extract import NONE, OWN, Extractor
 from pretrain.evaluation.labels import Labelled
+from pretrain.evaluation.passes import Passes
 from pretrain.evaluation.setting import Setting
 from pretrain.model import Model
-
-log = logging.getLogger("pretrain")
 
 
 @dataclass
 class Embedded:
-    """What came out: side -> (N, D) float32, and N classes ("" where they have none)."""
+    """What came out.
+
+    Attributes:
+        rows: side -> (N, D) float32.
+        labels: N classes ("" where they have none).
+        notes: what is known of each of the N samples: its ``key``, and what its prepare adds.
+    """
 
     rows: dict[str, np.ndarray]
     labels: list[str]
+    notes: list[dict[str, Any]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-class Features:
+class Features(Passes):
     """The first samples of a source, embedded anew for each state of the model, once.
 
     Args:
         name: of the evaluator, for messages.
         source: pattern or patterns of one source.
         sides: name of a side -> name of its encoder.
-        label: where classes are, None: nowhere.
+        prepare: makes of a sample what :class:`pretrain.evaluation.labels.Labelled` makes.
         embed_dim: features of the joint space; None: the encoders' own features.
         pool: see :class:`pretrain.embedding.extract.Extractor`.
         samples: how many at most.
         setting: of the run.
-        changed: side -> arguments of what prepares it that are to be others.
-
-    Attributes:
-        rejected: samples that cannot be used and are left out, once they were read.
 
     Raises:
         InputError: the source matches nothing or lacks a member.
@@ -59,22 +57,14 @@ class Features:
         name: str,
         source: Any,
         sides: Mapping[str, str],
-        label: str | None,
+        prepare: Labelled,
         embed_dim: int | None,
         pool: str,
         samples: int,
         setting: Setting,
-        changed: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        self.sides, self.projection, self.pool, self.setting = dict(sides), str(embed_dim or NONE), pool, setting
-        self.stream = Stream(f"{name}.heldout", source, seed=0, ordering=None, store=setting.store)
-        beside, joint = set(sides.values()), embed_dim is not None
-        prepares = {side: setting.inputs(one, beside, joint, changed.get(side)) for side, one in sides.items()}
-        self.prepare = Labelled(prepares, Label(label) if label else None)
-        for one in self.stream.sources:
-            one.require(self.prepare.needs, setting.max_share)
-        self.samples = min(samples, len(self.stream))
-        self.rejected: list[Rejected] = []
+        super().__init__(name, source, prepare, samples, setting)
+        self.sides, self.projection, self.pool = dict(sides), str(embed_dim or NONE), pool
         self._found: Embedded | None = None
 
     def forget(self) -> None:
@@ -88,33 +78,20 @@ class Features:
         return self._found
 
     def _embed(self, model: Model) -> Embedded:
-        size, device = self.setting.batch_size, next(model.parameters()).device
-        batches = [range(begin, min(begin + size, self.samples)) for begin in range(0, self.samples, size)]
-        data = TaskData(self.stream, self.prepare, size)
-        loader = OnceLoader(data, batches, self.setting.workers, 4, *self.setting.waits)
+        device = next(model.parameters()).device
         extractors = {
             side: Extractor(encoder, self.pool, self.projection) for side, encoder in model.sides(self.sides).items()
         }
         rows: dict[str, list[np.ndarray]] = {side: [] for side in self.sides}
         labels: list[str] = []
-        rejected: list[Rejected] = []
-        for step in loader:
-            rejected += step.rejected
-            (batch,) = step.tasks[self.stream.task]
-            if not batch:
-                continue
+        notes: list[dict[str, Any]] = []
+        for batch in self.batches():
             labels += batch["labels"]
+            notes += batch["notes"]
             for side, extractor in extractors.items():
                 rows[side].append(extractor(moved(batch["sides"][side], device)).cpu().numpy())
-        self._say(rejected)
         empty = np.empty((0, 0), np.float32)
-        return Embedded({side: np.concatenate(own) if own else empty for side, own in rows.items()}, labels)
-
-    def _say(self, rejected: list[Rejected]) -> None:
-        if not self.rejected:
-            for one in rejected:
-                log.warning("held-out sample %s; it is left out", one)
-        self.rejected = rejected
+        return Embedded({side: np.concatenate(own) if own else empty for side, own in rows.items()}, labels, notes)
 
 
 def features_of(
@@ -128,10 +105,16 @@ def features_of(
     samples: int | None = None,
     changed: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Features:
-    """Those of another evaluator of the run that asks for the same, or new ones; see :class:`Features`."""
+    """Those of another evaluator of the run that asks for the same, or new ones; see :class:`Features`.
+
+    ``label`` says where classes are (None: nowhere); ``changed`` has arguments of what prepares a side that are others.
+    """
     count = samples or setting.samples
     asked = (repr(source), tuple(sorted(sides.items())), label, embed_dim, pool, count, repr(changed))
     if asked not in setting.shared:
-        setting.shared[asked] = Features(name, source, sides, label, embed_dim, pool, count, setting, changed or {})
+        beside, joint = set(sides.values()), embed_dim is not None
+        prepares = {side: setting.inputs(one, beside, joint, (changed or {}).get(side)) for side, one in sides.items()}
+        prepare = Labelled(prepares, Label(label) if label else None)
+        setting.shared[asked] = Features(name, source, sides, prepare, embed_dim, pool, count, setting)
     found: Features = setting.shared[asked]
     return found

@@ -29,11 +29,13 @@ class Labelled:
         return found | ({"class": (self.label.member,)} if self.label else {})
 
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
-        """``{"sides": {name: item}, "label": class or ""}``."""
+        """``{"sides": {name: item}, "label": class or "", "note": {"key": ...}}``."""
         label = self.label(sample) if self.label else ""
-        return {"sides": {name: side(sample, rng, training) for name, side in self.sides.items()}, "label": label}
+        sides = {name: side(sample, rng, training) for name, side in self.sides.items()}
+        return {"sides": sides, "label": label, "note": {"key": sample.key}}
 
     def collate(self, items: list[Item]) -> Batch:
-        """``{"sides": {name: batch}, "labels": B classes, "size": B}``."""
+        """``{"sides": {name: batch}, "labels": B classes, "notes": B notes, "size": B}``."""
         sides = {name: side.collate([item["sides"][name] for item in items]) for name, side in self.sides.items()}
-        return {"sides": sides, "labels": [item["label"] for item in items], "size": len(items)}
+        labels, notes = [item["label"] for item in items], [item["note"] for item in items]
+        return {"sides": sides, "labels": labels, "notes": notes, "size": len(items)}

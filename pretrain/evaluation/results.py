@@ -24,7 +24,7 @@ def baseline_of(run: Path) -> Path:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """``{"step", "checkpoint", "averaged", "metrics"}``, None where there is no such file or it is none of ours."""
+    """``{"step", "checkpoint", "averaged", "metrics", "tables"}``; None where there is no such file of ours."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -39,8 +39,15 @@ def all_of(run: Path) -> list[dict[str, Any]]:
     return sorted((found for path in paths if (found := read(path))), key=lambda found: int(found["step"]))
 
 
-def write(path: Path, step: int, checkpoint: str, averaged: bool, metrics: Mapping[str, Mapping[str, float]]) -> None:
-    """Adds ``metrics`` to what the file says of the same weights; what it says of others goes.
+def write(
+    path: Path,
+    step: int,
+    checkpoint: str,
+    averaged: bool,
+    metrics: Mapping[str, Mapping[str, float]],
+    tables: Mapping[str, Any] | None = None,
+) -> None:
+    """Adds ``metrics`` and ``tables`` to what the file says of the same weights; what it says of others goes.
 
     Args:
         path: of the file.
@@ -48,16 +55,24 @@ def write(path: Path, step: int, checkpoint: str, averaged: bool, metrics: Mappi
         checkpoint: its digest.
         averaged: whether the moving average was measured.
         metrics: name -> value and chance.
+        tables: evaluator -> what it says beyond numbers, see :func:`pretrain.evaluation.scores.tables_of`.
 
     Raises:
         OSError: the disk does not take it.
     """
     old = read(path)
     same = old is not None and old.get("checkpoint") == checkpoint and old.get("averaged") == averaged
-    known = old["metrics"] if old is not None and same else {}
-    found = {"step": step, "checkpoint": checkpoint, "averaged": averaged, "metrics": {**known, **metrics}}
+    measured = joined(old if same else None, {"metrics": metrics, "tables": tables or {}})
+    found = {"step": step, "checkpoint": checkpoint, "averaged": averaged, **measured}
     make(path.parent)
     replace(path, (json.dumps(found, indent=1) + "\n").encode())
+
+
+def joined(*parts: Mapping[str, Any] | None) -> dict[str, Any]:
+    """``metrics`` and ``tables`` of several measurements of the same weights; the last that has one counts."""
+    there = [part for part in parts if part is not None]
+    kinds = ("metrics", "tables")
+    return {kind: {name: one for part in there for name, one in part.get(kind, {}).items()} for kind in kinds}
 
 
 def drop_after(run: Path, step: int) -> None:

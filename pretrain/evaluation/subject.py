@@ -17,7 +17,7 @@ from pretrain.build import make
 from pretrain.callbacks.evaluation import measure
 from pretrain.checkpoint.folder import MANIFEST
 from pretrain.evaluation.build import build_evaluators
-from pretrain.evaluation.scores import Scores
+from pretrain.evaluation.scores import Scores, Table, tables_of
 from pretrain.model import build_model
 from pretrain.run import STARTS, RunDirectory
 from pretrain.targets import COMMAND_LINE
@@ -101,6 +101,11 @@ class Subject:
     def measure(self) -> Scores:
         """What all evaluators find."""
         return measure(self.model, self.evaluators)
+
+    @property
+    def tables(self) -> dict[str, list[Table]]:
+        """What they said beyond numbers when they measured last."""
+        return tables_of(self.evaluators)
 
 
 def digest_of(path: Path) -> str:

@@ -125,6 +125,6 @@ class Watcher:
                 return False
             scores = self.subject.measure()
             file = results.path_of(self.directory.path, step)
-            results.write(file, step, digest, self.subject.averaged, scores)
+            results.write(file, step, digest, self.subject.averaged, scores, self.subject.tables)
         self.said(step, len(scores))
         return True

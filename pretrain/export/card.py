@@ -10,6 +10,7 @@ from pretrain.export.check import Parity
 from pretrain.export.graph import Made
 from pretrain.export.origin import Origin
 from pretrain.export.plan import Plan
+from pretrain.report import listing
 from pretrain.run import SPEED
 from pretrain.version import __version__
 
@@ -54,6 +55,7 @@ def card(
         ["## Objective and data", "", *_training(origin, plan, name), ""],
         ["## Compute", "", *_compute(origin), ""],
         ["## Held-out results", "", *_results(origin), ""],
+        *_tables(origin),
         ["## Parity", "", *_parity(plan, parity, made), ""],
         ["## Licence", "", f"{licence or NOT_STATED.capitalize()}.", ""],
         ["## Limits", "", *_limits(origin, plan), ""],
@@ -174,6 +176,17 @@ def _results(origin: Origin) -> list[str]:
     return [f"At step {results['step']:,}, on held-out samples of the run's own sources:", "", *rows]
 
 
+def _tables(origin: Origin) -> list[list[str]]:
+    """Sections that there are only where something was measured."""
+    found = []
+    for kind, title in (("behaviour", "## Behavioural tests"), ("groups", "## Coverage")):
+        tables = list(listing.all_of(origin.results(), (kind,)))
+        if tables:
+            found.append([title, ""])
+            found += [[f"{table['title']}:", "", *listing.markdown(table), ""] for table in tables]
+    return found
+
+
 def _parity(plan: Plan, parity: Parity | None, made: Made | None) -> list[str]:
     if parity is None:
         return ["Not checked (`--no-check`): the folder was not loaded with transformers."]
@@ -188,10 +201,14 @@ def _parity(plan: Plan, parity: Parity | None, made: Made | None) -> list[str]:
 
 
 def _limits(origin: Origin, plan: Plan) -> list[str]:
+    tested = any(listing.all_of(origin.results(), ("behaviour",)))
+    without = "tests for bias" if tested else "behavioural tests or tests for bias"
     lines = [
         "- Evaluated on the sources above only; nothing is known of other domains.",
-        "- No behavioural tests or tests for bias are part of this card, nor other downstream tasks than those above.",
+        f"- No {without} are part of this card, nor other downstream tasks than those above.",
     ]
+    groups = [(one["columns"][0], len(one["rows"])) for one in listing.all_of(origin.results(), ("groups",))]
+    lines += [f"- Measured for {count} values of `{name}`; of others nothing is known." for name, count in groups]
     if origin.content.state["step"] < origin.frozen().get("max_steps", 0):
         lines.append("- The run had not come to its end.")
     if plan.causal:

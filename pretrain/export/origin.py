@@ -50,8 +50,8 @@ class Origin:
             return None
         step = self.content.step
         parts = [evaluations.read(evaluations.path_of(self.run.path, step)), self.run.results()]
-        metrics = [part["metrics"] for part in parts if part is not None and part["step"] == step]
-        return {"step": step, "metrics": {k: v for part in metrics for k, v in part.items()}} if metrics else None
+        own = [part for part in parts if part is not None and part["step"] == step]
+        return {"step": step, **evaluations.joined(*own)} if own else None
 
     def baseline(self) -> dict[str, Any]:
         """Metric -> value of the model as it began, as far as ``pretrain evaluate --untrained`` has measured it."""

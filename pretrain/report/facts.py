@@ -34,7 +34,7 @@ class Facts:
         starts: rows of ``starts.jsonl``.
         events: rows of ``events.jsonl``.
         quarantine: rows of the quarantine files.
-        results: ``{"step": ..., "metrics": ...}`` of the last measurement, or None.
+        results: ``{"step": ..., "metrics": ..., "tables": ...}`` of the last measurement, or None.
     """
 
     path: Path
@@ -118,8 +118,8 @@ def _newest(results: dict[str, Any] | None, later: list[dict[str, Any]]) -> dict
     newest = later[-1] if later else None
     if newest is None or (results is not None and results["step"] > newest["step"]):
         return results
-    own = results["metrics"] if results is not None and results["step"] == newest["step"] else {}
-    return {"step": newest["step"], "metrics": {**newest["metrics"], **own}}
+    own = results if results is not None and results["step"] == newest["step"] else None
+    return {"step": newest["step"], **evaluations.joined(newest, own)}
 
 
 def _results(path: Path) -> dict[str, Any] | None:

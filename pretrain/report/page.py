@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from data.words import duration
+from pretrain.report import listing
 from pretrain.report.axis import words
 from pretrain.report.chart import Chart
 from pretrain.report.facts import Facts, read_facts
@@ -54,7 +55,7 @@ def page(facts: Facts) -> str:
     """The HTML of the report."""
     figures = Figures(facts)
     name = str(facts.config.get("name") or facts.path.name)
-    parts = [_head(facts, name), _results(facts)]
+    parts = [_head(facts, name), _results(facts), *map(listing.html, listing.all_of(facts.results))]
     for task in figures.tasks:
         parts.append(_section(task, _about(facts.config["tasks"][task]), figures.of_task(task)))
     for evaluator, charts in figures.beyond():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError, RunError
+from pretrain.verbs import options
 
 if TYPE_CHECKING:
     from pretrain.checkpoint.inspection import Finding
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """The verb's command line."""
-    top = argparse.ArgumentParser(prog="pretrain checkpoints", description="Look at the checkpoints of a run.")
+    top = options.Parser(prog="pretrain checkpoints", description="Look at the checkpoints of a run.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, text in (
         ("list", "steps, sizes, held-out values, and whether each is sound"),
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=text, description=text)
         verb.add_argument("run", metavar="RUN", help="run directory" + ("" if name == "prune" else ", or one step-*"))
         if name != "digest":
-            verb.add_argument("--json", action="store_true", help="print one JSON object")
+            options.add_json(verb)
         if name == "prune":
             add = verb.add_argument
             add("--keep-last", metavar="N", type=int, help="the newest N (default: as the config says; so are all)")

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from data.errors import InputError
+from pretrain.verbs import options
 
 DESCRIPTION = (
     "Embeds samples by an encoder of a run: one vector each, into parts of a folder, with keys. Ended at any moment, "
@@ -21,9 +22,7 @@ DESCRIPTION = (
 
 def parser() -> argparse.ArgumentParser:
     """The verb's command line."""
-    from pretrain.verbs import options
-
-    top = argparse.ArgumentParser(prog="pretrain embed", description=DESCRIPTION)
+    top = options.Parser(prog="pretrain embed", description=DESCRIPTION)
     add = top.add_argument
     add("run", metavar="RUN", help="run directory (its newest sound checkpoint), or one step-XXXXXXXX folder")
     options.add_pattern(top)
@@ -48,17 +47,11 @@ def parser() -> argparse.ArgumentParser:
         default=8192,
         help="samples of a part: at most so many are lost (default: 8192)",
     )
-    add("--device", metavar="DEVICE", default="auto", help="auto (default), cpu or cuda")
+    options.add_device(top)
     add("--devices", metavar="N", type=int, default=1, help="processes of this host (default: 1)")
     add("--threads", metavar="N", type=int, help="of a process on the CPU (default: its share of the cores)")
     add("--workers", metavar="N", type=int, default=1, help="loader processes, of each process (default: 1)")
-    add(
-        "--trust",
-        metavar="PACKAGE",
-        action="append",
-        default=[],
-        help="a package of your own that the run's config names",
-    )
+    options.add_trust(top)
     add("--quiet", action="store_true", help="print nothing at the end")
     return top
 
@@ -81,7 +74,6 @@ def main(argv: list[str]) -> int:
     host.tune()
     _stop_at_once()
     from pretrain.embedding.asked import Asked, embed
-    from pretrain.verbs import options
 
     asked = Asked(
         arguments.run, arguments.pattern, arguments.out, arguments.encoder, arguments.pool, arguments.projection,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
+from pretrain.verbs import options
 
 DESCRIPTION = (
     "Measures a checkpoint by the held-out data and evaluators of its run, and by those added here "
@@ -19,7 +20,7 @@ _WATCH = {"watch=true": True, "watch=false": False}
 
 def parser() -> argparse.ArgumentParser:
     """The verb's command line."""
-    top = argparse.ArgumentParser(prog="pretrain evaluate", description=DESCRIPTION)
+    top = options.Parser(prog="pretrain evaluate", description=DESCRIPTION)
     add = top.add_argument
     add("run", metavar="RUN", help="run directory (its newest sound checkpoint), or one step-XXXXXXXX folder")
     add("overrides", metavar="KEY=VALUE", nargs="*", help="changes of the run's config; watch=true")
@@ -30,10 +31,10 @@ def parser() -> argparse.ArgumentParser:
         help="the same model as it began, to compare with: evaluations/untrained.json",
     )
     add("--out", metavar="FILE", type=Path, help="write the values there instead")
-    add("--json", action="store_true", help="print one JSON object")
-    add("--device", metavar="DEVICE", default="auto", help="auto (default), cpu or cuda")
+    options.add_json(top)
+    options.add_device(top)
     add("--threads", metavar="N", type=int, help="on the CPU (default: all cores; with watch=true one)")
-    add("--config-dir", metavar="DIR", help="own config groups and experiments")
+    options.add_config_dir(top)
     add("--every", metavar="S", type=float, default=2.0, help="watch: look for new ones so often (default: 2)")
     add(
         "--patience",
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> int:
     Raises:
         InputError: RUN has no sound checkpoint, or a part of the config or its data is not there.
     """
-    arguments = parser().parse_intermixed_args(argv)  # changes may stand before and behind options
+    arguments = parser().parse_args(argv)
     watch = any(_WATCH.get(one, False) for one in arguments.overrides)
     given = [one for one in arguments.overrides if one not in _WATCH]
     for one in given:
@@ -80,6 +81,7 @@ def _once(arguments: argparse.Namespace, given: list[str]) -> int:
     from pretrain.closing import table
     from pretrain.evaluation import results
     from pretrain.evaluation.subject import digest_of
+    from pretrain.report import listing
 
     reader = checkpoint.find_reader(arguments.run)
     run = _run_of(reader.path.parent.parent)
@@ -88,16 +90,19 @@ def _once(arguments: argparse.Namespace, given: list[str]) -> int:
     with _subject(arguments, given, run, reader) as subject:
         if not arguments.untrained:
             subject.take(reader)
-        scores = subject.measure()
+        scores, tables = subject.measure(), subject.tables
     step = 0 if arguments.untrained else reader.step
     of = "" if arguments.untrained else digest_of(reader.path)
     file = arguments.out or (results.baseline_of(run.path) if arguments.untrained else results.path_of(run.path, step))
     try:
-        results.write(file, step, of, subject.averaged, scores)
+        results.write(file, step, of, subject.averaged, scores, tables)
     except OSError as error:
         raise InputError(f"'{file}' cannot be written: {error.strerror}") from None
-    print(json.dumps({"step": step, "metrics": scores}) if arguments.json else table(scores))
-    if not arguments.json:
+    found = {"step": step, "metrics": scores} | ({"tables": tables} if tables else {})
+    if arguments.json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        print(table(scores), *map(listing.lines, listing.all_of(found)), sep="\n\n")
         print(f"step {step:,}; written to {file}")
     return 0
 

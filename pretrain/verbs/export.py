@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from data.errors import InputError
+from pretrain.verbs import options
 
 DESCRIPTION = (
     "Writes an encoder of a run in the layout of transformers: config.json, model.safetensors, tokenizer or processor, "
@@ -18,7 +19,7 @@ FORMATS = ("hf", "onnx", "torch")
 
 def parser() -> argparse.ArgumentParser:
     """The verb's command line."""
-    top = argparse.ArgumentParser(prog="pretrain export", description=DESCRIPTION)
+    top = options.Parser(prog="pretrain export", description=DESCRIPTION)
     add = top.add_argument
     add("run", metavar="RUN", help="run directory (its newest sound checkpoint), or one step-XXXXXXXX folder")
     add("--format", metavar="FORMAT", default="hf", help=f"one of: {', '.join(FORMATS)} (default: hf)")

@@ -1,15 +1,57 @@
-"""What several of the ``pretrain shards`` commands take. Imports nothing large: help answers at once."""
+"""What several verbs take on their command lines. Imports nothing large: help answers at once."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError
 from pretrain.host import cores
 
 if TYPE_CHECKING:
     from data.store.store import Store
+
+
+class Parser(argparse.ArgumentParser):
+    """A verb's command line: ``KEY=VALUE``, files and folders may stand before, between and behind options.
+
+    By itself argparse takes a list of them from one place alone, and calls those behind the next option unknown. A verb
+    that has verbs of its own hands this on to them.
+    """
+
+    _mixing = False
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
+        """See :class:`argparse.ArgumentParser`."""
+        if self._mixing or self._subparsers is not None:  # parse_known_intermixed_args comes by here itself
+            return super().parse_known_args(args, namespace)
+        self._mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = "print one JSON object") -> None:
+    """Adds ``--json``."""
+    parser.add_argument("--json", action="store_true", help=what)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--device``."""
+    parser.add_argument("--device", metavar="DEVICE", default="auto", help="auto (default), cpu or cuda")
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--trust``."""
+    about = "a package of your own that the run's config names"
+    parser.add_argument("--trust", metavar="PACKAGE", action="append", default=[], help=about)
+
+
+def add_config_dir(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--config-dir``."""
+    parser.add_argument("--config-dir", metavar="DIR", help="own config groups and experiments")
 
 
 def add_pattern(parser: argparse.ArgumentParser, many: str = "+") -> None:
@@ -49,7 +91,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Adds ``--workers`` and ``--json``."""
     add_workers(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
 
 
 def workers_of(arguments: argparse.Namespace) -> int:

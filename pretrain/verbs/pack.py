@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.errors import InputError
+from pretrain.verbs import options
 
 if TYPE_CHECKING:
     from data.pack.pack import Packing
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train a byte-level BPE on the texts that are not set aside: DIR/tokenizer.json",
     )
     add("--overwrite", action="store_true", help="replace shards of the same name")
-    add("--json", action="store_true", help="print one JSON object")
+    options.add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from data.errors import InputError
 from data.words import duration
+from pretrain.verbs import options
 from pretrain.verbs.tables import console, table_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _NAMES = {"tokens": "tokens", "images": "images", "audio_s": "of sound"}
 
 def parser() -> argparse.ArgumentParser:
     """The verb's command line."""
-    found = argparse.ArgumentParser(
+    found = options.Parser(
         prog="pretrain plan",
         description="Says what a run will need: parameters, FLOPs, memory of a device, disk, data, time. One step is "
         "carried out on tensors without contents; samples are read, nothing is trained or written. Exit code 2 if "
@@ -43,8 +44,8 @@ def parser() -> argparse.ArgumentParser:
         help="of a device in training (default: a guess from a product here)",
     )
     add("--price", metavar="N", type=float, help="of a device for an hour")
-    add("--config-dir", metavar="DIR", help="own config groups and experiments")
-    add("--json", action="store_true", help="print one JSON object")
+    options.add_config_dir(found)
+    options.add_json(found)
     return found
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError
+from pretrain.verbs import options
 
 if TYPE_CHECKING:
     from data.stream import Stream
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", metavar="TASK", help="of this task alone")
     parser.add_argument("--dump", metavar="DIR", type=Path, help="write DIR/TASK/STEP_POSITION_KEY.EXT and index.jsonl")
     parser.add_argument("--tar", action="store_true", help="with --dump: write shards, DIR/TASK-000000.tar, not files")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a sample")
+    options.add_json(parser, "print one JSON object a sample")
 
 
 def run(arguments: argparse.Namespace) -> int:

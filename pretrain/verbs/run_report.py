@@ -6,11 +6,12 @@ import argparse
 from pathlib import Path
 
 from data.errors import InputError
+from pretrain.verbs import options
 
 
 def parser() -> argparse.ArgumentParser:
     """The verb's command line."""
-    found = argparse.ArgumentParser(
+    found = options.Parser(
         prog="pretrain report",
         description="Writes RUN/report.html: curves, speed, events, results against chance, and the config, as "
         "one file that needs nothing else. A run writes it by itself, every report.every_s seconds and at its end.",

@@ -17,6 +17,7 @@ from pretrain.runs.search import find, the_run
 from pretrain.runs.stopping import stop
 from pretrain.runs.summary import FAILED, INTERRUPTED, RUNNING, STATES, Summary, summarise
 from pretrain.runs.words import ago, number, share
+from pretrain.verbs import options
 from pretrain.verbs.runs_show import show
 from pretrain.verbs.runs_sync import add_options, sync
 from pretrain.verbs.tables import console, table_of
@@ -27,7 +28,7 @@ _COLOURS = {RUNNING: "green", INTERRUPTED: "yellow", FAILED: "red"}
 
 def parser() -> argparse.ArgumentParser:
     """The verb's command line."""
-    top = argparse.ArgumentParser(prog="pretrain runs", description="Which runs there are and how they stand.")
+    top = options.Parser(prog="pretrain runs", description="Which runs there are and how they stand.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     text = f"a line for each run below FOLDER (default: {DEFAULT_FOLDER}), the latest first"
     listing = verbs.add_parser("list", help=text, description=text)
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     for verb in (one, tail, stopping, syncing):
         verb.add_argument("run", metavar="RUN", help="run directory")
     for verb in (listing, one, several):
-        verb.add_argument("--json", action="store_true", help="print one JSON object")
+        options.add_json(verb)
     return top
 
 

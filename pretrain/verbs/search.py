@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.errors import InputError
+from pretrain.verbs import options
 
 if TYPE_CHECKING:
     from data.store.store import Store
@@ -22,9 +23,7 @@ DESCRIPTION = (
 
 def parser() -> argparse.ArgumentParser:
     """The verb's command line."""
-    from pretrain.verbs import options
-
-    top = argparse.ArgumentParser(prog="pretrain search", description=DESCRIPTION)
+    top = options.Parser(prog="pretrain search", description=DESCRIPTION)
     add = top.add_argument
     add("table", metavar="DIR", help="folder that pretrain embed made")
     add("--text", metavar="TEXT", action="append", default=[], help="search for this; may be repeated, as all of these")
@@ -33,16 +32,10 @@ def parser() -> argparse.ArgumentParser:
     add("--of", metavar="DIR", help="KEYs are of this folder of embeddings, made by the same checkpoint")
     add("-k", "--top", metavar="K", type=int, default=10, help="how many (default: 10)")
     add("--html", metavar="FILE", type=Path, help="also as a page that shows them, in one file")
-    add("--json", action="store_true", help="print one JSON object")
+    options.add_json(top)
     add("--run", metavar="RUN", help="where the run lies now, if not where it lay")
     add("--encoder", metavar="NAME", help="for texts and files, where several of the run would do")
-    add(
-        "--trust",
-        metavar="PACKAGE",
-        action="append",
-        default=[],
-        help="a package of your own that the run's config names",
-    )
+    options.add_trust(top)
     options.add_store(top)
     return top
 
@@ -61,7 +54,6 @@ def main(argv: list[str]) -> int:
     if arguments.of and not arguments.key:
         raise InputError(f"--of '{arguments.of}' says where a --key is from; give one")
     from pretrain.embedding.table import Table
-    from pretrain.verbs import options
 
     store = options.store_of(arguments)
     try:

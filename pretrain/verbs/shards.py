@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pretrain.verbs import card, check, index, ledger, pack, replay, stats
+from pretrain.verbs import card, check, index, ledger, options, pack, replay, stats
 
 DESCRIPTION = "Packs own data into shards, looks into shards, and says what a run saw."
 _MODULES = {
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         InputError: wrong input.
         RunError: the input is right, and it could not be done.
     """
-    parser = argparse.ArgumentParser(prog="pretrain shards", description=DESCRIPTION)
+    parser = options.Parser(prog="pretrain shards", description=DESCRIPTION)
     add_arguments(parser)
     arguments = parser.parse_args(argv)
     return arguments.run(arguments)

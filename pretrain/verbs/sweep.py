@@ -19,12 +19,13 @@ from pretrain.sweeps.record import PRUNED_FILE, Sweep, Trial, read
 from pretrain.sweeps.running import run
 from pretrain.sweeps.standing import UNDER_WAY, WAITING, Standing, counted, standings
 from pretrain.sweeps.starting import start
+from pretrain.verbs import options
 from pretrain.verbs.tables import console, table_of
 
 
 def parser() -> argparse.ArgumentParser:
     """The verb's command line."""
-    top = argparse.ArgumentParser(prog="pretrain sweep", description="What became of `pretrain -m`, and what next.")
+    top = options.Parser(prog="pretrain sweep", description="What became of `pretrain -m`, and what next.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     text = "a line for each trial"
     status = verbs.add_parser("status", help=text, description=text)
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     )
     best.add_argument("--mode", choices=MODES, help="which values are good")
     for verb in (status, best):
-        verb.add_argument("--json", action="store_true", help="print one JSON object")
+        options.add_json(verb)
     return top
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pretrain.evaluation.scores import Scores
 from pretrain.model import Model
 
 
+@dataclass(eq=False)
 class Classification(EmbeddingEvaluator):
     """Base: vectors and classes of both sources; a subclass implements :meth:`predict`.
 
@@ -27,20 +29,21 @@ class Classification(EmbeddingEvaluator):
         prepare: arguments of what prepares inputs that are to be others (``member``, ``field``).
     """
 
-    def __init__(
-        self,
-        encoder: str | None = None,
-        train: Any = None,
-        test: Any = None,
-        label: str = "cls",
-        embed_dim: int | None = None,
-        pool: str = OWN,
-        samples: int | None = 10_000,
-        every_n_steps: int | None = None,
-        prepare: Mapping[str, Any] | None = None,
-    ) -> None:
-        sources, changed = {"train": train, "test": test}, {"x": prepare} if prepare else None
-        super().__init__({"x": encoder}, sources, label, embed_dim, pool, samples, every_n_steps, changed)
+    encoder: str | None = None
+    train: Any = None
+    test: Any = None
+    label: str = "cls"
+    embed_dim: int | None = None
+    pool: str = OWN
+    samples: int | None = 10_000
+    every_n_steps: int | None = None
+    prepare: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """A subclass checks its own settings here, and calls this."""
+        sources, changed = {"train": self.train, "test": self.test}, {"x": self.prepare} if self.prepare else None
+        given = (self.label, self.embed_dim, self.pool, self.samples, self.every_n_steps, changed)
+        super().__init__({"x": self.encoder}, sources, *given)
 
     def measure(self, embedded: Mapping[str, Embedded], model: Model) -> Scores:
         """See :meth:`scores`.
@@ -68,6 +71,7 @@ class Classification(EmbeddingEvaluator):
         raise TypeError(f"{type(self).__name__} lacks predict()")
 
 
+@dataclass(eq=False)
 class LinearProbe(Classification):
     """Logistic regression on standardised features, regularised as suits rows set aside; see :func:`probe`.
 
@@ -77,23 +81,14 @@ class LinearProbe(Classification):
             :class:`Classification`.
     """
 
-    def __init__(
-        self,
-        encoder: str | None = None,
-        train: Any = None,
-        test: Any = None,
-        label: str = "cls",
-        embed_dim: int | None = None,
-        pool: str = OWN,
-        samples: int | None = 10_000,
-        every_n_steps: int | None = None,
-        prepare: Mapping[str, Any] | None = None,
-        strengths: Sequence[float] = STRENGTHS,
-    ) -> None:
-        super().__init__(encoder, train, test, label, embed_dim, pool, samples, every_n_steps, prepare)
-        if not strengths or min(strengths) <= 0:
-            raise InputError(f"strengths={list(strengths)} must be numbers above 0, at least one")
-        self.strengths = sorted(strengths)
+    strengths: Sequence[float] = STRENGTHS
+
+    def __post_init__(self) -> None:
+        """See :class:`Classification`."""
+        super().__post_init__()
+        if not self.strengths or min(self.strengths) <= 0:
+            raise InputError(f"strengths={list(self.strengths)} must be numbers above 0, at least one")
+        self.strengths = sorted(self.strengths)
 
     def predict(self, train: np.ndarray, taught: np.ndarray, test: np.ndarray, count: int) -> np.ndarray:
         """See :class:`Classification`."""
@@ -101,6 +96,7 @@ class LinearProbe(Classification):
         return model.classes(scale(test))
 
 
+@dataclass(eq=False)
 class Neighbours(Classification):
     """The k nearest training samples vote; see :func:`pretrain.evaluation.metrics.neighbours.neighbours`.
 
@@ -111,30 +107,21 @@ class Neighbours(Classification):
             :class:`Classification`.
     """
 
-    def __init__(
-        self,
-        encoder: str | None = None,
-        train: Any = None,
-        test: Any = None,
-        label: str = "cls",
-        embed_dim: int | None = None,
-        pool: str = OWN,
-        samples: int | None = 10_000,
-        every_n_steps: int | None = None,
-        prepare: Mapping[str, Any] | None = None,
-        k: int = 20,
-        temperature: float = 0.07,
-    ) -> None:
-        super().__init__(encoder, train, test, label, embed_dim, pool, samples, every_n_steps, prepare)
-        if k < 1 or temperature <= 0:
-            raise InputError(f"k={k} must be 1 or more, temperature={temperature} above 0")
-        self.k, self.temperature = k, temperature
+    k: int = 20
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        """See :class:`Classification`."""
+        super().__post_init__()
+        if self.k < 1 or self.temperature <= 0:
+            raise InputError(f"k={self.k} must be 1 or more, temperature={self.temperature} above 0")
 
     def predict(self, train: np.ndarray, taught: np.ndarray, test: np.ndarray, count: int) -> np.ndarray:
         """See :class:`Classification`."""
         return neighbours(train, taught, test, self.k, self.temperature)
 
 
+@dataclass(eq=False)
 class FewShot(Classification):
     """A linear classifier taught by k samples a class, for several k; the mean over draws of these samples.
 
@@ -148,25 +135,17 @@ class FewShot(Classification):
             :class:`Classification`.
     """
 
-    def __init__(
-        self,
-        encoder: str | None = None,
-        train: Any = None,
-        test: Any = None,
-        label: str = "cls",
-        embed_dim: int | None = None,
-        pool: str = OWN,
-        samples: int | None = 10_000,
-        every_n_steps: int | None = None,
-        prepare: Mapping[str, Any] | None = None,
-        ks: Sequence[int] = (1, 4, 8, 16),
-        draws: int = 5,
-        strength: float = 1.0,
-    ) -> None:
-        super().__init__(encoder, train, test, label, embed_dim, pool, samples, every_n_steps, prepare)
-        if not ks or min(ks) < 1 or draws < 1 or strength <= 0:
-            raise InputError(f"ks={list(ks)} and draws={draws} must be 1 or more, strength={strength} above 0")
-        self.ks, self.draws, self.strength = sorted(ks), draws, strength
+    ks: Sequence[int] = (1, 4, 8, 16)
+    draws: int = 5
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        """See :class:`Classification`."""
+        super().__post_init__()
+        if not self.ks or min(self.ks) < 1 or self.draws < 1 or self.strength <= 0:
+            given = f"ks={list(self.ks)} and draws={self.draws} must be 1 or more, strength={self.strength} above 0"
+            raise InputError(given)
+        self.ks = sorted(self.ks)
 
     def scores(self, train: np.ndarray, taught: np.ndarray, test: np.ndarray, asked: np.ndarray, count: int) -> Scores:
         """``accuracy@K`` for each k; of as many of each class nothing is learned about which is most frequent."""

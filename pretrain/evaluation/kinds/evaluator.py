@@ -9,26 +9,78 @@ from data.errors import InputError, choices
 from data.loading.loader import Rejected
 from pretrain.embedding.extract import OWN, POOLINGS
 from pretrain.evaluation.features import Embedded, Features, features_of
-from pretrain.evaluation.scores import Scores
+from pretrain.evaluation.passes import Passes
+from pretrain.evaluation.scores import Scores, Table
 from pretrain.evaluation.setting import Setting
 from pretrain.model import Model
 
 
-class EmbeddingEvaluator:
+class SourceEvaluator:
+    """Measures a model by held-out sources; a subclass implements :meth:`open` and :meth:`scores_of`.
+
+    Args:
+        sources: name -> pattern or patterns of one source; None: there is none, and the evaluator is left out.
+        samples: of each source, at most; None: as ``evaluate.samples`` says.
+        every_n_steps: how often it is measured in a run; None: as ``evaluate.every_n_steps`` says. Always at the end.
+
+    Attributes:
+        name: its key under ``evaluators``, once it is open.
+        passes: source -> what reads it, once it is open.
+        tables: what the last measurement says beyond numbers.
+    """
+
+    def __init__(
+        self, sources: Mapping[str, Any], samples: int | None = None, every_n_steps: int | None = None
+    ) -> None:
+        for name, value in (("samples", samples), ("every_n_steps", every_n_steps)):
+            check_count(name, value)
+        self.sources, self.samples, self.every_n_steps = dict(sources), samples, every_n_steps
+        self.name = ""
+        self.passes: dict[str, Passes] = {}
+        self.tables: list[Table] = []
+
+    @property
+    def rejected(self) -> list[Rejected]:
+        """Held-out samples that are left out."""
+        return [one for passes in self.passes.values() for one in passes.rejected]
+
+    def missing(self, model: Model) -> str | None:
+        """Why this run cannot be measured so, None if it can."""
+        for source, pattern in self.sources.items():
+            if pattern is None:
+                return f"it has no {source}"
+        return None
+
+    def open(self, name: str, setting: Setting) -> None:
+        """Finds its data; called once, after :meth:`missing` found nothing.
+
+        Raises:
+            InputError: a source matches nothing or lacks a member.
+        """
+        raise TypeError(f"{type(self).__name__} lacks open()")
+
+    def forget(self) -> None:
+        """The model is going to change."""
+
+    def __call__(self, model: Model) -> Scores:
+        """``NAME/METRIC`` -> value and chance; nothing where no sample can be used."""
+        return {f"{self.name}/{metric}": score for metric, score in self.scores_of(model).items()}
+
+    def scores_of(self, model: Model) -> Scores:
+        """Metric -> value and chance, of a model in evaluation mode."""
+        raise TypeError(f"{type(self).__name__} lacks scores_of()")
+
+
+class EmbeddingEvaluator(SourceEvaluator):
     """Measures embeddings of held-out sources; a subclass implements :meth:`measure`.
 
     Args:
         encoders: side -> name of an encoder; None: the run's only one.
-        sources: name -> pattern or patterns of one source; None: there is none, and the evaluator is left out.
+        sources, samples, every_n_steps: see :class:`SourceEvaluator`.
         label: where classes are, see :class:`data.label.Label`; None: they are not needed.
         embed_dim: features of the joint space; None: the encoders' own features.
         pool: see :class:`pretrain.embedding.extract.Extractor`.
-        samples: of each source, at most; None: as ``evaluate.samples`` says.
-        every_n_steps: how often it is measured in a run; None: as ``evaluate.every_n_steps`` says. Always at the end.
         prepare: side -> arguments of what prepares its inputs that are to be others (``member``, ``field``).
-
-    Attributes:
-        name: its key under ``evaluators``, once it is open.
     """
 
     def __init__(
@@ -42,31 +94,23 @@ class EmbeddingEvaluator:
         every_n_steps: int | None = None,
         prepare: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
+        super().__init__(sources, samples, every_n_steps)
         if pool not in POOLINGS:
             raise InputError(f"pool '{pool}' is unknown; {choices(pool, POOLINGS)}")
-        for name, value in (("samples", samples), ("every_n_steps", every_n_steps), ("embed_dim", embed_dim)):
-            if value is not None and value < 1:
-                raise InputError(f"{name}={value} is not 1 or more, or null")
-        self.encoders, self.sources = dict(encoders), dict(sources)
+        check_count("embed_dim", embed_dim)
+        self.encoders = dict(encoders)
         self.label, self.embed_dim, self.pool = label, embed_dim, pool
-        self.samples, self.every_n_steps = samples, every_n_steps
         for side in prepare or {}:
             if side not in encoders:
                 raise InputError(f"prepare names the side '{side}'; {choices(side, encoders)}")
-        self.prepare = prepare or {}
-        self.name = ""
+        self.changed = prepare or {}
         self.features: dict[str, Features] = {}
 
-    @property
-    def rejected(self) -> list[Rejected]:
-        """Held-out samples that are left out."""
-        return [one for features in self.features.values() for one in features.rejected]
-
     def missing(self, model: Model) -> str | None:
-        """Why this run cannot be measured so, None if it can."""
-        for source, pattern in self.sources.items():
-            if pattern is None:
-                return f"it has no {source}"
+        """See :class:`SourceEvaluator`."""
+        reason = super().missing(model)
+        if reason:
+            return reason
         for side, name in self.encoders.items():
             if name is None:
                 if len(model.encoders) > 1:
@@ -81,16 +125,12 @@ class EmbeddingEvaluator:
         return None
 
     def open(self, name: str, setting: Setting) -> None:
-        """Finds its data.
-
-        Raises:
-            InputError: a source matches nothing or lacks a member.
-        """
+        """See :class:`SourceEvaluator`."""
         self.name = name
         for source, pattern in self.sources.items():
-            self.features[source] = features_of(
+            self.features[source] = self.passes[source] = features_of(
                 f"{name}.{source}", pattern, self.sides(source), setting, self.label, self.embed_dim, self.pool,
-                self.samples, self.prepare,
+                self.samples, self.changed,
             )  # fmt: skip
 
     def sides(self, source: str) -> dict[str, str]:
@@ -98,16 +138,14 @@ class EmbeddingEvaluator:
         return {side: str(name) for side, name in self.encoders.items()}
 
     def forget(self) -> None:
-        """The model is going to change."""
+        """See :class:`SourceEvaluator`."""
         for features in self.features.values():
             features.forget()
 
-    def __call__(self, model: Model) -> Scores:
-        """``NAME/METRIC`` -> value and chance; nothing where no sample can be used."""
+    def scores_of(self, model: Model) -> Scores:
+        """Those of :meth:`measure`; nothing where a source has no sample that can be used."""
         embedded = {source: features(model) for source, features in self.features.items()}
-        if not all(map(len, embedded.values())):
-            return {}
-        return {f"{self.name}/{metric}": score for metric, score in self.measure(embedded, model).items()}
+        return self.measure(embedded, model) if all(map(len, embedded.values())) else {}
 
     def measure(self, embedded: Mapping[str, Embedded], model: Model) -> Scores:
         """Metric -> value and chance.
@@ -117,3 +155,13 @@ class EmbeddingEvaluator:
             model: in evaluation mode, for what is to be embedded beside that.
         """
         raise TypeError(f"{type(self).__name__} lacks measure()")
+
+
+def check_count(name: str, value: int | None) -> None:
+    """Refuses a number below 1.
+
+    Raises:
+        InputError: naming it.
+    """
+    if value is not None and value < 1:
+        raise InputError(f"{name}={value} is not 1 or more, or null")
