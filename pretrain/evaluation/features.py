@@ -12,6 +12,7 @@ import numpy as np
 from data.loading.loader import Rejected, TaskData
 from data.loading.once import OnceLoader
 from data.stream import Stream
+from modalities.view import View
 from pretrain.devices import moved
 from pretrain.embedding.extract import NONE, OWN, Extractor
 from pretrain.evaluation.labels import Label, Labelled
@@ -23,10 +24,17 @@ log = logging.getLogger("pretrain")
 
 @dataclass
 class Embedded:
-    """What came out: side -> (N, D) float32, and N classes ("" where they have none)."""
+    """What came out of N samples.
+
+    Attributes:
+        rows: side -> (N, D) float32.
+        labels: the class of each; "" where it has none.
+        views: of each, side -> what to look at; empty where that was not asked for.
+    """
 
     rows: dict[str, np.ndarray]
     labels: list[str]
+    views: list[dict[str, View]]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,6 +53,7 @@ class Features:
         samples: how many at most.
         setting: of the run.
         changed: side -> arguments of what prepares it that are to be others.
+        views: whether samples are to be looked at; made at the first measurement and kept.
 
     Attributes:
         rejected: samples that cannot be used and are left out, once they were read.
@@ -64,17 +73,19 @@ class Features:
         samples: int,
         setting: Setting,
         changed: Mapping[str, Mapping[str, Any]],
+        views: bool = False,
     ) -> None:
         self.sides, self.projection, self.pool, self.setting = dict(sides), str(embed_dim or NONE), pool, setting
         self.stream = Stream(f"{name}.heldout", source, seed=0, ordering=None, store=setting.store)
         beside, joint = set(sides.values()), embed_dim is not None
         prepares = {side: setting.inputs(one, beside, joint, changed.get(side)) for side, one in sides.items()}
-        self.prepare = Labelled(prepares, Label(label) if label else None)
+        self.prepare = Labelled(prepares, Label(label) if label else None, views)
         for one in self.stream.sources:
             one.require(self.prepare.needs, setting.max_share)
         self.samples = min(samples, len(self.stream))
         self.rejected: list[Rejected] = []
         self._found: Embedded | None = None
+        self._views: list[dict[str, View]] = []
 
     def forget(self) -> None:
         """The model is going to change."""
@@ -97,17 +108,22 @@ class Features:
         rows: dict[str, list[np.ndarray]] = {side: [] for side in self.sides}
         labels: list[str] = []
         rejected: list[Rejected] = []
+        views: list[dict[str, View]] = []
         for step in loader:
             rejected += step.rejected
             (batch,) = step.tasks[self.stream.task]
             if not batch:
                 continue
             labels += batch["labels"]
+            views += batch["views"]
             for side, extractor in extractors.items():
                 rows[side].append(extractor(moved(batch["sides"][side], device)).cpu().numpy())
         self._say(rejected)
+        if self.prepare.views:  # once: the samples stay the same
+            self.prepare.views, self._views = False, views
         empty = np.empty((0, 0), np.float32)
-        return Embedded({side: np.concatenate(own) if own else empty for side, own in rows.items()}, labels)
+        whole = {side: np.concatenate(own) if own else empty for side, own in rows.items()}
+        return Embedded(whole, labels, self._views)
 
     def _say(self, rejected: list[Rejected]) -> None:
         if not self.rejected:
@@ -126,11 +142,13 @@ def features_of(
     pool: str = OWN,
     samples: int | None = None,
     changed: Mapping[str, Mapping[str, Any]] | None = None,
+    views: bool = False,
 ) -> Features:
     """Those of another evaluator of the run that asks for the same, or new ones; see :class:`Features`."""
     count = samples or setting.samples
-    asked = (repr(source), tuple(sorted(sides.items())), label, embed_dim, pool, count, repr(changed))
+    asked = (repr(source), tuple(sorted(sides.items())), label, embed_dim, pool, count, repr(changed), views)
     if asked not in setting.shared:
-        setting.shared[asked] = Features(name, source, sides, label, embed_dim, pool, count, setting, changed or {})
+        changes = changed or {}
+        setting.shared[asked] = Features(name, source, sides, label, embed_dim, pool, count, setting, changes, views)
     found: Features = setting.shared[asked]
     return found

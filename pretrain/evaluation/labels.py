@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from data.errors import InputError, SampleError
 from data.sample import Sample
 from modalities.prepare import Batch, Item, Prepare, text_of
+from modalities.view import View
 
 
 class Label:
@@ -58,10 +59,11 @@ class Labelled:
     Args:
         sides: name -> what prepares it.
         label: where the class is; None: it has none.
+        views: also what a person can look at of each side, ``{}`` of one whose prepare cannot say.
     """
 
-    def __init__(self, sides: Mapping[str, Prepare], label: Label | None) -> None:
-        self.sides, self.label = dict(sides), label
+    def __init__(self, sides: Mapping[str, Prepare], label: Label | None, views: bool = False) -> None:
+        self.sides, self.label, self.views = dict(sides), label, views
 
     @property
     def needs(self) -> dict[str, tuple[str, ...]]:
@@ -70,11 +72,18 @@ class Labelled:
         return found | ({"class": (self.label.member,)} if self.label else {})
 
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
-        """``{"sides": {name: item}, "label": class or ""}``."""
+        """``{"sides": {name: item}, "label": class or "", "view": {name: view}}``."""
         label = self.label(sample) if self.label else ""
-        return {"sides": {name: side(sample, rng, training) for name, side in self.sides.items()}, "label": label}
+        items = {name: side(sample, rng, training) for name, side in self.sides.items()}
+        view = {name: self._view(name, item) for name, item in items.items()} if self.views else {}
+        return {"sides": items, "label": label, "view": view}
+
+    def _view(self, name: str, item: Item) -> View:
+        look: Callable[[Item], View] | None = getattr(self.sides[name], "view", None)
+        return look(item) if look is not None else {}
 
     def collate(self, items: list[Item]) -> Batch:
-        """``{"sides": {name: batch}, "labels": B classes, "size": B}``."""
+        """``{"sides": {name: batch}, "labels": B classes, "views": B of all sides, "size": B}``."""
         sides = {name: side.collate([item["sides"][name] for item in items]) for name, side in self.sides.items()}
-        return {"sides": sides, "labels": [item["label"] for item in items], "size": len(items)}
+        labels, views = [item["label"] for item in items], [item["view"] for item in items]
+        return {"sides": sides, "labels": labels, "views": views, "size": len(items)}

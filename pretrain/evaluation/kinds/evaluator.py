@@ -26,6 +26,7 @@ class EmbeddingEvaluator:
         samples: of each source, at most; None: as ``evaluate.samples`` says.
         every_n_steps: how often it is measured in a run; None: as ``evaluate.every_n_steps`` says. Always at the end.
         prepare: side -> arguments of what prepares its inputs that are to be others (``member``, ``field``).
+        views: whether what is measured is also to be looked at; see :class:`pretrain.evaluation.features.Features`.
 
     Attributes:
         name: its key under ``evaluators``, once it is open.
@@ -41,6 +42,7 @@ class EmbeddingEvaluator:
         samples: int | None = None,
         every_n_steps: int | None = None,
         prepare: Mapping[str, Mapping[str, Any]] | None = None,
+        views: bool = False,
     ) -> None:
         if pool not in POOLINGS:
             raise InputError(f"pool '{pool}' is unknown; {choices(pool, POOLINGS)}")
@@ -53,7 +55,7 @@ class EmbeddingEvaluator:
         for side in prepare or {}:
             if side not in encoders:
                 raise InputError(f"prepare names the side '{side}'; {choices(side, encoders)}")
-        self.prepare = prepare or {}
+        self.prepare, self.views = prepare or {}, views
         self.name = ""
         self.features: dict[str, Features] = {}
 
@@ -90,7 +92,7 @@ class EmbeddingEvaluator:
         for source, pattern in self.sources.items():
             self.features[source] = features_of(
                 f"{name}.{source}", pattern, self.sides(source), setting, self.label, self.embed_dim, self.pool,
-                self.samples, self.prepare,
+                self.samples, self.prepare, self.views,
             )  # fmt: skip
 
     def sides(self, source: str) -> dict[str, str]:
