@@ -51,12 +51,14 @@ const figures = [...document.querySelectorAll("figure")].map((figure) => {
   const drawn = paths.map((p) => p.getBoundingClientRect()).filter((r) => r.width > box.width / 8 && r.height >= 0);
   const labels = [...figure.querySelectorAll(".plot span")].map((s) => s.getBoundingClientRect());
   return {map, dots, pictures, title: figure.querySelector("figcaption").innerText,
-    width: box.width, height: box.height, lines: paths.length, drawn: drawn.length, tip, gone: !figure.querySelector(".tip"),
+    width: box.width, height: box.height,
+    lines: paths.length, drawn: drawn.length, tip, gone: !figure.querySelector(".tip"),
     inside: tipBox && tipBox.left >= 0 && tipBox.right <= innerWidth,
     labels: labels.length, cut: labels.filter((r) => r.left < 0 || r.right > innerWidth).length};
 });
 const buttons = document.querySelectorAll("button:not(:disabled)").length;
-const found = {wrong, figures, sounds, thumbs, sides, buttons, width: innerWidth, scroll: document.documentElement.scrollWidth,
+const found = {wrong, figures, sounds, thumbs, sides, buttons, width: innerWidth,
+  scroll: document.documentElement.scrollWidth,
   requests: performance.getEntriesByType("resource").map((e) => e.name),
   paper: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.body).color};
 document.body.innerHTML = "";
