@@ -80,8 +80,8 @@ def row(step):
     return row
 
 
-def make(path: Path, steps=400, long=False):
-    """Rows of ``steps`` steps; ``long`` ones have many further metrics."""
+def make(path: Path, steps=400, long=False, plain=False):
+    """Rows of ``steps`` steps; ``long`` ones have many further metrics, ``plain`` ones show no samples."""
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
     more = {f"extra{n}": 0.123456789 for n in range(40)} if long else {}
@@ -112,7 +112,8 @@ def make(path: Path, steps=400, long=False):
     scores = {"mlm/prose/loss": {"value": 1.1, "chance": 5.0}, "image_audio/recall@1": {"value": 0.4, "chance": 0.004}}
     (path / "results.json").write_text(json.dumps({"step": steps, "metrics": scores}))
     (path / "card.json").write_text(json.dumps({"sources": [SOURCE]}))
-    shown.write(path, steps, "text-image-audio", gallery())
+    if not plain:
+        shown.write(path, steps, "text-image-audio", gallery())
     return path
 
 

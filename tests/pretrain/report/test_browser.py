@@ -12,6 +12,7 @@ from base64 import b64decode
 import pytest
 import soundfile
 
+from pretrain.report.comparison import write_comparison
 from pretrain.report.page import write_report
 from tests.pretrain.report.rundir import make
 
@@ -115,6 +116,13 @@ def test_all_figures_are_drawn_without_errors_or_requests(tmp_path, width, dark)
     assert found["buttons"] > 8
     for sound in found["sounds"]:
         assert 0.9 < soundfile.info(io.BytesIO(b64decode(sound.partition(",")[2]))).duration < 1.1
+    check(figures)
+    assert (brightness(found["paper"]) < 0.3) == dark
+    assert abs(brightness(found["paper"]) - brightness(found["ink"])) > 0.6
+
+
+def check(figures):
+    """Lines that are all drawn, what pointing at them says, labels that are not cut off."""
     for figure in figures:
         assert figure["lines"] > 0
         assert figure["drawn"] == figure["lines"], figure
@@ -125,6 +133,19 @@ def test_all_figures_are_drawn_without_errors_or_requests(tmp_path, width, dark)
         assert figure["gone"]
         assert figure["labels"] >= 4
         assert figure["cut"] == 0, figure
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (375, True)])
+def test_the_page_of_several_runs_is_drawn_as_well(tmp_path, width, dark):
+    folders = [make(tmp_path / f"a-run-with-a-long-name-{n}", steps=200 + 100 * n, plain=True) for n in range(3)]
+    page = write_comparison(folders, tmp_path / "all.html")
+    found = look(page, tmp_path, width, dark)
+    assert found["wrong"] == found["requests"] == []
+    assert found["scroll"] <= width
+    assert len(found["figures"]) == 9
+    check(found["figures"])
+    assert all(figure["lines"] == 3 for figure in found["figures"])
+    assert all("a-run-with-a-long-name-2" in figure["tip"] or "-2:" in figure["tip"] for figure in found["figures"])
     assert (brightness(found["paper"]) < 0.3) == dark
     assert abs(brightness(found["paper"]) - brightness(found["ink"])) > 0.6
 
