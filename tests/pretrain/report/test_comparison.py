@@ -30,7 +30,7 @@ def test_curves_settings_and_results_of_all_runs(tmp_path, capsys):
     assert len(titles) == 9
     for name in ("group0/run0", "group1/run1", "group0/run2"):
         assert html.count(name) > 4
-    assert "<tr><td>optimizer.lr</td><td>1.0</td><td>0.1</td><td>0.01</td></tr>" in html
+    assert "<tr><td>optimizer.lr</td><td>1.0</td><td>0.01</td><td>0.1</td></tr>" in html
     assert "<tr><td>more</td><td>–</td><td>&lt;b&gt;</td><td>&lt;b&gt;</td></tr>" in html
     assert "<tr><td>mlm/prose/loss</td><td>1.1</td>" in html
     assert "canary" not in html
