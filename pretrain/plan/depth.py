@@ -99,12 +99,10 @@ def _extended(found: Rehearsal, base: Rehearsal, deeper: Rehearsal, times: int) 
         return {key: value + times * (after[key] - before[key]) for key, value in getattr(found, name).items()}
 
     whole = ("weights", "gradients", "optimizer", "averages", "checkpoint")
+    changed: dict[str, Any] = {name: numbers(name) for name in whole}
+    changed |= {name: tables(name) for name in ("flops", "parameters", "inference")}
     added = Counter(deeper.apart) - Counter(base.apart)
+    changed["apart"] = [*found.apart, *(times * list(added.elements()))]
     steps = zip(found.heights, base.heights, deeper.heights, strict=True)
-    return replace(
-        found,
-        **{name: numbers(name) for name in whole},
-        **{name: tables(name) for name in ("flops", "parameters", "inference")},
-        apart=[*found.apart, *(times * list(added.elements()))],
-        heights=[height + times * (after - before) for height, before, after in steps],
-    )
+    changed["heights"] = [height + times * (after - before) for height, before, after in steps]
+    return replace(found, **changed)

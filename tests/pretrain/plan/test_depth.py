@@ -4,6 +4,7 @@ import pytest
 
 from pretrain import config
 from pretrain.plan import plan as planning
+from pretrain.plan.batches import units
 from pretrain.plan.depth import Deep, deep_trunks, rehearse_deep
 from pretrain.plan.plan import Planner
 from pretrain.plan.rehearsal import rehearse
@@ -83,5 +84,5 @@ def test_a_billion_parameters_are_planned_by_a_few_blocks(monkeypatch):
     assert sum(found.parameters.values()) == pytest.approx(blocks, rel=0.01)
     assert found.memory.weights == pytest.approx(4 * sum(found.parameters.values()), rel=1e-3)
     assert found.memory.optimizer == pytest.approx(2 * found.memory.weights, rel=1e-3)
-    tokens = planner.drawn["clm"].batch(2)["tokens"].numel()
+    tokens = units(planner.drawn["clm"].batch(2), {})["tokens"]
     assert found.flops == pytest.approx(6 * blocks * tokens, rel=0.1)  # and attention, and the vocabulary
