@@ -23,6 +23,7 @@ class Prepare(Protocol):
 
     Where it adds what only an objective needs (masks, labels), an attribute ``plain`` names the class that makes an
     encoder's inputs alone; it takes arguments of the same names. Embedding and evaluating prepare samples by that.
+    Where a person can look at or listen to what it makes, a method ``view(item)`` gives that (:mod:`modalities.view`).
     """
 
     modality: ClassVar[str]

@@ -16,6 +16,7 @@ from yaml import YAMLError
 from data.errors import InputError
 from pretrain.checkpoint.disk import make, replace
 from pretrain.evaluation import results as evaluations
+from pretrain.evaluation import shown
 from pretrain.lease import Lease
 from pretrain.redaction import RedactingFormatter, redacted
 from pretrain.rows import Rows
@@ -112,6 +113,7 @@ class RunDirectory:
         if results is not None and results["step"] > step:
             (self.path / RESULTS).unlink()
         evaluations.drop_after(self.path, step)
+        shown.drop_after(self.path, step)
 
     def quarantines(self) -> list[Path]:
         """The files of unusable samples, one a rank."""

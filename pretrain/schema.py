@@ -216,6 +216,7 @@ class ReportConfig:
 
     enabled: bool = MISSING
     every_s: float = field(default=MISSING, metadata={"above": 0})
+    samples: int = at_least(0)
 
 
 @dataclass

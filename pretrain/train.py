@@ -175,7 +175,7 @@ def edge_of_a_step(
         StepEdge(company, directory),
         Reaction(incidents, company.agreement, beginning, saving, directory, **sick["rewind"]),
         saving,
-        Report(directory, **config["report"]),
+        Report(directory, config["report"]["enabled"], config["report"]["every_s"]),
         Tracking(directory.path, list(config["logger"])),
         StopOnSignal(saving, company, max_steps),
     ]

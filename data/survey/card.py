@@ -144,7 +144,11 @@ def _source(source: SourceEntry) -> str:
         facts.append(("exact duplicates", f"{source.duplicates:,} samples"))
     if stats.samples < source.samples:
         facts.append(("measured", f"{stats.samples:,} of {source.samples:,} samples, evenly spread"))
-    for name, held in (("languages", stats.languages), ("labels", stats.labels)):
+    for name, held in (
+        ("languages", stats.languages),
+        ("licences of samples", stats.licences),
+        ("labels", stats.labels),
+    ):
         if held:
             shown = ", ".join(f"{value} {count:,}" for value, count in held.most_common(_SHOWN))
             more = f", and {len(held) - _SHOWN:,} more" if len(held) > _SHOWN else ""

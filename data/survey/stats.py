@@ -18,6 +18,7 @@ IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
 SOUNDS = ("flac", "wav", "ogg", "mp3")
 TEXTS = ("txt", "text", "caption")
 LANGUAGE_FIELDS = ("language", "lang")
+LICENCE_FIELDS = ("licence", "license")
 # Formats of Pillow that run other programs (EPS) are not opened.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _EXAMPLES = 5
@@ -70,6 +71,7 @@ class Stats:
         bytes: extension -> sizes of the members in bytes.
         pictures, sounds, texts: extension -> what its members measure.
         languages: language -> samples that are labelled so.
+        licences: licence -> samples that state it so, in a JSON member.
         labels: content of ``cls`` -> samples; at most ten thousand different ones are told apart.
         more_labels: samples whose label was one too many.
         unreadable: reason -> (how many, the first few as "shard: key").
@@ -85,6 +87,7 @@ class Stats:
         self.sounds: dict[str, Sound] = {}
         self.texts: dict[str, Text] = {}
         self.languages: Counter[str] = Counter()
+        self.licences: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.more_labels = 0
         self.unreadable: dict[str, tuple[int, list[str]]] = {}
@@ -129,7 +132,7 @@ class Stats:
         elif what == "label":
             self._label(_decoded(raw).strip())
         elif what == "json":
-            self._language(_decoded(raw))
+            self._fields(_decoded(raw))
 
     def _label(self, label: str, times: int = 1) -> None:
         if label in self.labels or len(self.labels) < _LABELS:
@@ -137,15 +140,16 @@ class Stats:
         else:
             self.more_labels += times
 
-    def _language(self, text: str) -> None:
+    def _fields(self, text: str) -> None:
         try:
             fields = json.loads(text)
         except (ValueError, RecursionError):
             raise SampleError("no JSON") from None
         if isinstance(fields, dict):
-            found = next((fields[name] for name in self._language_fields if name in fields), None)
-            if isinstance(found, str):
-                self.languages[found] += 1
+            for held, names in ((self.languages, self._language_fields), (self.licences, LICENCE_FIELDS)):
+                found = next((fields[name] for name in names if name in fields), None)
+                if isinstance(found, str):
+                    held[found] += 1
 
     def merge(self, other: Stats) -> None:
         """Takes in what ``other`` measured."""
@@ -166,6 +170,7 @@ class Stats:
             here.characters.merge(text.characters)
             here.tokens.merge(text.tokens)
         self.languages.update(other.languages)
+        self.licences.update(other.licences)
         for label, times in other.labels.items():
             self._label(label, times)
         self.more_labels += other.more_labels
@@ -196,6 +201,7 @@ class Stats:
                 for extension, text in sorted(self.texts.items())
             },
             "languages": dict(self.languages.most_common()),
+            "licences": dict(self.licences.most_common()),
             "labels": dict(self.labels.most_common()),
             "more_labels": self.more_labels,
             "unreadable": [

@@ -14,8 +14,10 @@ import torch
 from data.errors import InputError, SampleError
 from data.sample import Sample
 from modalities.audio.frames import KERNELS, STRIDES, frame_count, geometry
+from modalities.audio.view import view
 from modalities.layout import Layout
 from modalities.prepare import Batch, Item, lengths_of
+from modalities.view import View
 
 if TYPE_CHECKING:
     import soundfile
@@ -155,6 +157,10 @@ class AudioPrepare:
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
         """``{"wave": (n,) float32}``."""
         return {"wave": self.wave(sample, rng, training)}
+
+    def view(self, item: Item) -> View:
+        """The beginning of the clip."""
+        return view(item["wave"], self.sample_rate)
 
     def collate(self, items: list[Item]) -> Batch:
         """Clips end to end, each followed by zeros up to a multiple of ``hop``.

@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import functional
 from data.errors import InputError, SampleError
 from data.sample import Sample
 from modalities.prepare import Batch, Item
+from modalities.view import SIDE, View
 
 Box: TypeAlias = tuple[int, int, int, int]  # left, top, right and bottom in pixels, the latter two exclusive
 
@@ -145,6 +146,11 @@ class ImagePrepare:
             for transform in self.transforms:
                 pixels = transform(pixels)
         return {"pixels": pixels.contiguous()}
+
+    def view(self, item: Item) -> View:
+        """The picture, smaller."""
+        pixels = functional.resize(item["pixels"], [SIDE, SIDE], antialias=True)
+        return {"picture": pixels.permute(1, 2, 0).numpy()}
 
     def collate(self, items: list[Item]) -> Batch:
         """``{"pixels": (B, 3, image_size, image_size) uint8, "size": B}``."""

@@ -13,6 +13,7 @@ from modalities.layout import Layout
 from modalities.prepare import Batch, Item, lengths_of
 from modalities.text.member import TextMember
 from modalities.text.tokenizer import END, START, TextTokenizer
+from modalities.view import View, shortened
 
 _Run = TypeVar("_Run", str, list[int])
 
@@ -93,6 +94,11 @@ class TextPrepare:
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
         """``{"tokens": (n,) int64}``."""
         return {"tokens": self.tokens(sample, rng, training)}
+
+    def view(self, item: Item) -> View:
+        """The text, without special tokens."""
+        ids = [number for number in item["tokens"].tolist() if number not in (self.start, self.end)]
+        return {"text": shortened(self.tokenizer.decode(ids))}
 
     def collate(self, items: list[Item]) -> Batch:
         """``{"tokens": (T,) int64, "layout": Layout, "size": B}``."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from data.errors import InputError, RunError
 from data.loading.loader import StepBatch
 from data.stream import Stream
-from pretrain import checkpoint
+from pretrain import checkpoint, datacard
 from pretrain.company import Company
 from pretrain.faults import Faults
 from pretrain.module import Pretraining
@@ -175,6 +175,8 @@ class Beginning(pl.Callback):
         where |= {"world_size": self.company.agreement.world_size}
         where |= {"previous_end": self._last_sign}
         self.directory.freeze_config(self.config, provenance(self.overrides) | where)
+        prepares = {name: task.prepare for name, task in module.model.tasks.items()}
+        datacard.keep(self.directory.path, self.streams, prepares)
 
     def _samples(self, start: Start, step: int) -> str:
         """The samples of ``step``, the first few of each task by name."""

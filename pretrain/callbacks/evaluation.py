@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,11 +13,14 @@ import torch
 
 from data.loading.loader import StepBatch
 from pretrain.callbacks.quarantine import HELD_OUT, rows, write
+from pretrain.evaluation import shown
 from pretrain.evaluation.scores import Evaluator, Scores, tables_of
 from pretrain.model import Model
 from pretrain.module import Pretraining
 from pretrain.run import RunDirectory
 from pretrain.sharding.shard import reshard
+
+log = logging.getLogger("pretrain")
 
 
 class Evaluation(pl.Callback):
@@ -55,6 +61,7 @@ class Evaluation(pl.Callback):
             if trainer.is_global_zero:
                 self._report(step)
                 self.directory.write_results(step, scores, tables_of(due))
+                show(self.directory.path, step, due)
 
     def due(self, step: int) -> list[Evaluator]:
         """The evaluators that measure after ``step``; all at the end."""
@@ -67,6 +74,18 @@ class Evaluation(pl.Callback):
         found = [one for evaluator in self.evaluators for one in getattr(evaluator, "rejected", ())]
         new = [one for one in found if (one.task, one.shard, one.key) not in known]
         write(self.directory, 0, step, HELD_OUT, new)
+
+
+def show(run: Path, step: int, evaluators: Sequence[Evaluator]) -> None:
+    """Writes what evaluators have to show after ``step``. A disk that does not take it is a warning, nothing more."""
+    for one in evaluators:
+        found, name = getattr(one, "shown", None), getattr(one, "name", "")
+        if found is None:
+            continue
+        try:
+            shown.write(run, step, name, found)
+        except OSError as error:
+            log.warning("what '%s' shows of held-out data cannot be written: %s", name, error)
 
 
 def measure(model: Model, evaluators: list[Evaluator]) -> Scores:

@@ -14,7 +14,8 @@ import pytorch_lightning as pl
 
 from data.errors import InputError
 from data.loading.loader import StepBatch
-from pretrain.report.page import NAME, partial_of, write_report
+from pretrain.report.document import partial_of
+from pretrain.report.page import NAME, write_report
 from pretrain.run import RunDirectory
 
 log = logging.getLogger("pretrain")

@@ -10,6 +10,7 @@ from data.errors import InputError
 from data.store.store import Store
 from modalities.prepare import Prepare
 from pretrain.build import make
+from pretrain.evaluation.galleries import galleries
 from pretrain.evaluation.heldout import Heldout, check_heldout
 from pretrain.evaluation.kinds.evaluator import SourceEvaluator
 from pretrain.evaluation.scores import Evaluator
@@ -24,7 +25,7 @@ log = logging.getLogger("pretrain")
 def build_evaluators(
     config: Mapping[str, Any], model: Model, store: Store, workers: int = 0, faults: Faults | None = None
 ) -> list[Evaluator]:
-    """Held-out metrics of each task that has held-out data, then those under ``evaluators`` that this run can have.
+    """Held-out metrics of each task that has held-out data, those of ``evaluators`` that this run can have, galleries.
 
     Args:
         config: of the run, resolved.
@@ -70,4 +71,17 @@ def build_evaluators(
                 found.append(evaluator)
     if faults is None:
         noted.tell()
+    return [*found, *_galleries(config, model, setting)]
+
+
+def _galleries(config: Mapping[str, Any], model: Model, setting: Setting) -> list[Evaluator]:
+    """What the report shows. Nobody has asked for it, so that what cannot be shown is no fault."""
+    found: list[Evaluator] = []
+    for name, gallery in galleries(config, model).items():
+        try:
+            gallery.open(name, setting)
+        except InputError as error:
+            log.info("held-out data is not shown as '%s': %s", name, error)
+        else:
+            found.append(gallery)
     return found

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data.label import Label
+from modalities.view import View
 from pretrain.devices import moved
 from pretrain.embedding.extract import NONE, OWN, Extractor
 from pretrain.evaluation.labels import Labelled
@@ -19,17 +20,19 @@ from pretrain.model import Model
 
 @dataclass
 class Embedded:
-    """What came out.
+    """What came out of N samples.
 
     Attributes:
         rows: side -> (N, D) float32.
-        labels: N classes ("" where they have none).
-        notes: what is known of each of the N samples: its ``key``, and what its prepare adds.
+        labels: the class of each; "" where it has none.
+        notes: what is known of each: its ``key``, and what its prepare adds.
+        views: of each, side -> what to look at; empty where that was not asked for.
     """
 
     rows: dict[str, np.ndarray]
     labels: list[str]
     notes: list[dict[str, Any]] = field(default_factory=list)
+    views: list[dict[str, View]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -66,6 +69,7 @@ class Features(Passes):
         super().__init__(name, source, prepare, samples, setting)
         self.sides, self.projection, self.pool = dict(sides), str(embed_dim or NONE), pool
         self._found: Embedded | None = None
+        self._views: list[dict[str, View]] = []
 
     def forget(self) -> None:
         """The model is going to change."""
@@ -90,8 +94,11 @@ class Features(Passes):
             notes += batch["notes"]
             for side, extractor in extractors.items():
                 rows[side].append(extractor(moved(batch["sides"][side], device)).cpu().numpy())
+        if self.prepare.views:  # once: the samples stay the same
+            self.prepare.views, self._views = False, [note.pop("view") for note in notes]
         empty = np.empty((0, 0), np.float32)
-        return Embedded({side: np.concatenate(own) if own else empty for side, own in rows.items()}, labels, notes)
+        whole = {side: np.concatenate(own) if own else empty for side, own in rows.items()}
+        return Embedded(whole, labels, notes, self._views)
 
 
 def features_of(
@@ -104,17 +111,18 @@ def features_of(
     pool: str = OWN,
     samples: int | None = None,
     changed: Mapping[str, Mapping[str, Any]] | None = None,
+    views: bool = False,
 ) -> Features:
     """Those of another evaluator of the run that asks for the same, or new ones; see :class:`Features`.
 
     ``label`` says where classes are (None: nowhere); ``changed`` has arguments of what prepares a side that are others.
     """
     count = samples or setting.samples
-    asked = (repr(source), tuple(sorted(sides.items())), label, embed_dim, pool, count, repr(changed))
+    asked = (repr(source), tuple(sorted(sides.items())), label, embed_dim, pool, count, repr(changed), views)
     if asked not in setting.shared:
         beside, joint = set(sides.values()), embed_dim is not None
         prepares = {side: setting.inputs(one, beside, joint, (changed or {}).get(side)) for side, one in sides.items()}
-        prepare = Labelled(prepares, Label(label) if label else None)
+        prepare = Labelled(prepares, Label(label) if label else None, views)
         setting.shared[asked] = Features(name, source, sides, prepare, embed_dim, pool, count, setting)
     found: Features = setting.shared[asked]
     return found

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from data.label import Label
 from data.sample import Sample
 from modalities.prepare import Batch, Item, Prepare
+from modalities.view import View
 
 
 class Labelled:
@@ -17,10 +19,11 @@ class Labelled:
     Args:
         sides: name -> what prepares it.
         label: where the class is; None: it has none.
+        views: also what a person can look at of each side, ``{}`` of one whose prepare cannot say.
     """
 
-    def __init__(self, sides: Mapping[str, Prepare], label: Label | None) -> None:
-        self.sides, self.label = dict(sides), label
+    def __init__(self, sides: Mapping[str, Prepare], label: Label | None, views: bool = False) -> None:
+        self.sides, self.label, self.views = dict(sides), label, views
 
     @property
     def needs(self) -> dict[str, tuple[str, ...]]:
@@ -29,10 +32,17 @@ class Labelled:
         return found | ({"class": (self.label.member,)} if self.label else {})
 
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
-        """``{"sides": {name: item}, "label": class or "", "note": {"key": ...}}``."""
+        """``{"sides": {name: item}, "label": class or "", "note": {"key": ..., "view": {name: view}}}``."""
         label = self.label(sample) if self.label else ""
         sides = {name: side(sample, rng, training) for name, side in self.sides.items()}
-        return {"sides": sides, "label": label, "note": {"key": sample.key}}
+        note: dict[str, Any] = {"key": sample.key}
+        if self.views:
+            note["view"] = {name: self._view(name, item) for name, item in sides.items()}
+        return {"sides": sides, "label": label, "note": note}
+
+    def _view(self, name: str, item: Item) -> View:
+        look: Callable[[Item], View] | None = getattr(self.sides[name], "view", None)
+        return look(item) if look is not None else {}
 
     def collate(self, items: list[Item]) -> Batch:
         """``{"sides": {name: batch}, "labels": B classes, "notes": B notes, "size": B}``."""

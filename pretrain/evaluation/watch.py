@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pretrain import checkpoint
+from pretrain.callbacks.evaluation import show
 from pretrain.checkpoint.disk import make
 from pretrain.evaluation import results
 from pretrain.evaluation.subject import Subject, digest_of
@@ -126,5 +127,6 @@ class Watcher:
             scores = self.subject.measure()
             file = results.path_of(self.directory.path, step)
             results.write(file, step, digest, self.subject.averaged, scores, self.subject.tables)
+            show(self.directory.path, step, self.subject.evaluators)
         self.said(step, len(scores))
         return True

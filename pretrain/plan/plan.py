@@ -16,9 +16,12 @@ from pretrain.faults import Faults
 from pretrain.feed import open_streams
 from pretrain.model import Model, Task
 from pretrain.plan.batches import Drawn, draw, rates, units
+from pretrain.plan.depth import deep_trunks, rehearse_deep
 from pretrain.plan.rehearsal import Rehearsal, check_precision, fake_model, rehearse
+from pretrain.plan.standin import stand_in
 from pretrain.preflight import SHARDS
 from pretrain.storage import open_store
+from pretrain.trunks import set_trunks
 
 _WHOLE, _LARGEST_AT_ONCE = 1, 2
 
@@ -31,14 +34,14 @@ class TaskPlan:
         batch_size: samples of a step, all devices together.
         flops: of its part of a step, all devices together.
         samples: in the whole run.
-        epochs: what that is of its data.
+        epochs: what that is of its data; None where that could not be read.
         units: tokens, images, audio_s in the whole run.
     """
 
     batch_size: int
     flops: float
     samples: int
-    epochs: float
+    epochs: float | None
     units: dict[str, float]
 
 
@@ -84,7 +87,7 @@ class Plan:
         inference: encoder -> FLOPs of one sample's features.
         fitting: numbers of devices that divide every global batch.
         faults: what keeps the run from starting, all that was found.
-        remarks: samples that cannot be used, for a person.
+        remarks: samples that cannot be used, or were not to be had, for a person.
     """
 
     devices: int
@@ -102,6 +105,11 @@ class Plan:
     fitting: list[int] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+
+    @property
+    def planned(self) -> bool:
+        """Whether a step was rehearsed; faults of the data alone do not keep it from that."""
+        return bool(self.tasks)
 
     @property
     def flops(self) -> float:
@@ -126,7 +134,7 @@ class Planner:
         config: of the run, resolved.
 
     Raises:
-        InputError: the model or a task's data does not fit; each on its own is a fault of the plan instead.
+        InputError: the model does not fit. What is wrong with a task's data is a fault of the plan instead.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -138,6 +146,7 @@ class Planner:
         self.faults = faults.lines
         self.remarks: list[str] = []
         model, _ = fake_model(config)
+        self.model = model
         self.drawn: dict[str, Drawn] = {}
         self.sizes: dict[str, int] = {}
         store = open_store(config)
@@ -146,6 +155,8 @@ class Planner:
                 # One task at a time: what is wrong with one says nothing about the others.
                 with faults.noted():
                     self._draw(name, task, model, store)
+                if name not in self.drawn:
+                    self._stand_in(name, task)
                 with faults.noted():
                     self._check_heldout(name, task, store)
         finally:
@@ -166,6 +177,17 @@ class Planner:
         if count:
             tried = count + len(self.drawn[name].items)
             self.remarks.append(f"task '{name}': {count} of {tried} samples cannot be used; the first: {why}")
+
+    def _stand_in(self, name: str, task: Task) -> None:
+        """Plans the task with samples of the size that its config states; none where it states none."""
+        try:
+            self.drawn[name] = Drawn(task.prepare, [stand_in(task.prepare)], (0, ""))
+        except InputError as error:
+            self.remarks.append(f"task '{name}' cannot be planned without its data: {error}")
+        else:
+            self.remarks.append(
+                f"task '{name}' is planned without its data, with samples as large as its config allows: an upper bound"
+            )
 
     def _check_heldout(self, name: str, task: Task, store: Store) -> None:
         heldout, max_share = self.config["tasks"][name]["heldout"], self.config["quarantine"]["max_share"]
@@ -195,10 +217,15 @@ class Planner:
         smallest = min(spec["batch_size"] for spec in specs.values())
         fitting = [n for n in range(1, smallest + 1) if all(s["batch_size"] % n == 0 for s in specs.values())]
         about = devices, strategy, config["max_steps"], micro_batch_size, trainer["checkpoint_blocks"]
-        if faults:
+        if len(faults) > len(self.faults) or len(self.drawn) < len(specs):
             found = Plan(*about, trainer["precision"], fitting=fitting, faults=faults, remarks=self.remarks)
         else:
-            rehearsal = rehearse(config, self.drawn, devices, micro_batch_size, largest)
+            set_trunks(self.model, {**trainer, "compile": False})
+            rehearsal = rehearse_deep(
+                config,
+                deep_trunks(config, self.model),
+                lambda config: rehearse(config, self.drawn, devices, micro_batch_size, largest),
+            )
             kept = retention_of(config["checkpoint"])
             found = Plan(
                 *about,
@@ -210,6 +237,7 @@ class Planner:
                 disk=(max(1, kept.last) + kept.best + 1) * rehearsal.checkpoint,
                 inference=rehearsal.inference,
                 fitting=fitting,
+                faults=faults,
                 remarks=self.remarks,
             )
         return found
@@ -220,7 +248,8 @@ class Planner:
         mean = samples / len(drawn.items)
         counted = units(drawn.batch(len(drawn.items)), rates(drawn.prepare))
         amounts = {unit: amount * mean for unit, amount in counted.items()}
-        return TaskPlan(size, flops, samples, samples / max(1, self.sizes[name]), amounts)
+        epochs = samples / max(1, self.sizes[name]) if name in self.sizes else None
+        return TaskPlan(size, flops, samples, epochs, amounts)
 
     def fit(self, limit: int) -> list[Plan]:
         """Plans from the largest micro-batch down, until one takes no more than ``limit`` bytes of a device.
@@ -236,7 +265,7 @@ class Planner:
         while size >= 1:
             for blocks in again:
                 found.append(self.plan(size, blocks, largest=True))
-                if found[-1].faults or found[-1].memory.most <= limit:
+                if not found[-1].planned or found[-1].memory.most <= limit:
                     return found
             size //= 2
         return found

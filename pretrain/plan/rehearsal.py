@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from data.errors import InputError
 from modalities.objective import Step
+from modalities.transformer import Transformer
 from pretrain.build import make
 from pretrain.model import Model, build_model
 from pretrain.optim.ema import Ema
@@ -54,6 +55,7 @@ class Rehearsal:
         flops: task -> FLOPs of its part, forward and backward, with what is computed again.
         weights, gradients, optimizer, averages: bytes of the whole model's.
         most: bytes that a step holds at its height beside weights, optimizer state and averages.
+        heights: the same in each stretch between the ends of trunks; see :mod:`pretrain.plan.depth`.
         apart: bytes of each part that a divided model gathers by itself.
         checkpoint: bytes of a checkpoint's tensors.
         parameters: encoder or objective -> number of parameters.
@@ -66,6 +68,7 @@ class Rehearsal:
     optimizer: int = 0
     averages: int = 0
     most: int = 0
+    heights: list[int] = field(default_factory=list)
     apart: list[int] = field(default_factory=list)
     checkpoint: int = 0
     parameters: dict[str, int] = field(default_factory=dict)
@@ -122,6 +125,7 @@ def rehearse(
     found.averages = _bytes(ema.tensors.values()) if ema is not None else 0
     step, meter = _Alone(world_size), Meter()
     meter.ignore(*model.parameters(), *model.buffers(), *(ema.tensors.values() if ema is not None else ()))
+    _mark_trunks(model, meter)
     dtype = _AUTOCAST.get(config["trainer"]["precision"])
     with meter, torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
         for name, task in model.tasks.items():
@@ -133,16 +137,31 @@ def rehearse(
             task.objective.step(model.sides(task.sides), batches, step, 1.0)
             found.flops[name] = (meter.flops - before) * share / (micro * len(batches))
             del batches
+        meter.mark()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         found.gradients = _bytes(gradients)
         limit = config["gradient_clip_norm"]
         nn.utils.clip_grad_norm_(model.parameters(), float("inf") if limit is None else limit)
-    found.most = meter.most
+    found.most, found.heights = meter.most, meter.heights
     optimizer.step()
     found.optimizer = _bytes(t for s in optimizer.state.values() for t in s.values() if isinstance(t, Tensor))
     optimizer.zero_grad()
     found.inference = _inference(model, drawn, fake, dtype)
     return found
+
+
+def _mark_trunks(model: Model, meter: Meter) -> None:
+    """Has ``meter`` begin a stretch where the first and the last block of a trunk begin or end, both ways."""
+
+    def done(block: nn.Module, given: Any, found: Tensor) -> None:
+        meter.mark()
+        if found.requires_grad:
+            found.register_hook(lambda gradient: meter.mark())
+
+    for trunk in model.modules():
+        if isinstance(trunk, Transformer):
+            for block in (trunk.blocks[0], trunk.blocks[-1]):
+                block.register_forward_hook(done)
 
 
 def _inference(

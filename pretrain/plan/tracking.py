@@ -20,13 +20,19 @@ class Meter(TorchDispatchMode):
     Attributes:
         now: bytes of the storages that live.
         most: the largest value of ``now`` so far.
+        heights: the largest value of ``now`` in each stretch up to a :meth:`mark`, and since the last.
         flops: of matrix products, convolutions and attention, as torch's ``FlopCounterMode`` counts them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.now = self.most = self.flops = 0
+        self.heights = [0]
         self._known: set[int] = set()
+
+    def mark(self) -> None:
+        """Ends a stretch and begins the next."""
+        self.heights.append(self.now)
 
     def ignore(self, *tensors: Tensor) -> None:
         """Counts nothing for these, wherever they turn up."""
@@ -54,6 +60,7 @@ class Meter(TorchDispatchMode):
         self._known.add(name)
         self.now += size
         self.most = max(self.most, self.now)
+        self.heights[-1] = max(self.heights[-1], self.now)
         weakref.finalize(storage, self._freed, name, size)
 
     def _freed(self, name: int, size: int) -> None:

@@ -24,12 +24,14 @@ class Line:
         curve: what is drawn.
         look: class of the style sheet: ``train``, ``held0`` to ``held3``, ``reference``.
         dots: mark each value, as where they are few.
+        faint: show the single values behind a smooth line.
     """
 
     name: str
     curve: Curve
     look: str
     dots: bool = False
+    faint: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Chart:
         until: last step of the run, so that all figures have the same width of steps.
         unit: behind numbers.
         log: whether the values may be shown in powers.
+        legend: whether lines are named below, and the first one's value stands above; else the page names them.
     """
 
     title: str
@@ -64,6 +67,7 @@ class Chart:
     until: int = 0
     unit: str = ""
     log: bool = True
+    legend: bool = True
 
     def html(self) -> str:
         """The ``<figure>``."""
@@ -80,7 +84,7 @@ class Chart:
         said = ", ".join(f"{line.name} {words(line.curve.last)}{self.unit}" for line in self.lines)
         return (
             f'<figure class="chart" data-unit="{escape(self.unit)}"><figcaption>{escape(self.title)}'
-            f"<b>{words(self.lines[0].curve.last)}{escape(self.unit)}</b></figcaption>"
+            f"<b>{words(self.lines[0].curve.last) + escape(self.unit) if self.legend else ''}</b></figcaption>"
             f'<div class="plot"><svg viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img" '
             f'aria-label="{escape(self.title)}: {escape(said)}">{"".join(drawn)}</svg>{"".join(labels)}</div>'
             f'{self._legend()}<script type="application/json">{self._points(across, up)}</script></figure>'
@@ -90,7 +94,7 @@ class Chart:
         values = [v for line in self.lines for v in (line.curve.smooth or line.curve.values)]
         # Single rows that jump far out (the first steps, mostly) are cut off rather than flatten all else.
         for line in self.lines:
-            if line.curve.smooth:
+            if line.curve.smooth and line.faint:
                 ordered = sorted(line.curve.values)
                 spare = len(ordered) // 50
                 values += ordered[spare : len(ordered) - spare]
@@ -116,6 +120,8 @@ class Chart:
         yield f'<path class="band" d="{_path(lower + upper[::-1])}Z"/>'
 
     def _legend(self) -> str:
+        if not self.legend:
+            return ""
         items = [(line.look, line.name) for line in self.lines]
         items += [("chance", f"{name} {words(value)}") for name, value in self.chance]
         items += [("band", "band of healthy runs")] if self.band is not None else []
@@ -141,7 +147,7 @@ def _drawn(line: Line, across: Axis, up: Axis) -> Iterable[str]:
         points = zip(line.curve.steps, values, strict=True)
         return _path([(across.at(step), SIDE - up.at(value)) for step, value in points])
 
-    if line.curve.smooth:
+    if line.curve.smooth and line.faint:
         yield f'<path class="{line.look} faint" d="{path(line.curve.values)}"/>'
     shown = line.curve.smooth or line.curve.values
     if len(shown) > 1:

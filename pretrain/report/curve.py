@@ -24,13 +24,13 @@ class Curve(NamedTuple):
         return (self.smooth or self.values)[-1]
 
 
-def curve_of(points: Iterable[tuple[int, float]], noisy: bool = True) -> Curve | None:
-    """The mean of each of :data:`POINTS` equal spans of steps; None where there is no finite value."""
+def curve_of(points: Iterable[tuple[int, float]], noisy: bool = True, at_most: int = POINTS) -> Curve | None:
+    """The mean of each of ``at_most`` equal spans of steps; None where there is no finite value."""
     finite = [(step, value) for step, value in points if math.isfinite(value)]
     if not finite:
         return None
     first, last = finite[0][0], finite[-1][0]
-    width = max(1.0, (last - first + 1) / POINTS)
+    width = max(1.0, (last - first + 1) / at_most)
     spans: dict[int, list[tuple[int, float]]] = {}
     for step, value in finite:
         spans.setdefault(int((step - first) / width), []).append((step, value))

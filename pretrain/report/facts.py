@@ -13,7 +13,9 @@ from typing import Any
 import yaml
 
 from data.errors import InputError
+from pretrain import datacard
 from pretrain.evaluation import results as evaluations
+from pretrain.evaluation import shown
 from pretrain.report.rows import Row, read_rows
 from pretrain.run import CONFIG, EVENTS, METRICS, QUARANTINE, RESULTS, SPEED
 
@@ -35,6 +37,8 @@ class Facts:
         events: rows of ``events.jsonl``.
         quarantine: rows of the quarantine files.
         results: ``{"step": ..., "metrics": ..., "tables": ...}`` of the last measurement, or None.
+        shown: what evaluators show of held-out samples; see :mod:`pretrain.evaluation.shown`.
+        card: what its sources hold; see :mod:`pretrain.datacard`.
     """
 
     path: Path
@@ -45,6 +49,8 @@ class Facts:
     events: list[Row]
     quarantine: list[Row]
     results: dict[str, Any] | None
+    shown: list[Row]
+    card: list[Row]
 
     @property
     def step(self) -> int:
@@ -85,6 +91,8 @@ def read_facts(path: Path) -> Facts:
         events=read_rows(path / EVENTS),
         quarantine=rejected,
         results=_newest(_results(path / RESULTS), evaluations.all_of(path)),
+        shown=shown.all_of(path),
+        card=without_secrets(datacard.read(path)),
     )
 
 

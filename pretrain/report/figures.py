@@ -9,6 +9,7 @@ from pretrain.report.chart import Chart, Line
 from pretrain.report.curve import Curve, curve_of
 from pretrain.report.facts import Facts
 from pretrain.report.reference import references, until
+from pretrain.report.rows import Row
 
 HELD_OUT = "heldout/"
 _COUNTED = ("samples", "epoch")
@@ -120,7 +121,12 @@ class Figures:
         )
 
     def _points(self, name: str) -> Iterable[tuple[int, float]]:
-        return ((row["step"], row[name]) for row in self.facts.metrics if _number(row.get(name)))
+        return points(self.facts.metrics, name)
+
+
+def points(rows: Iterable[Row], name: str) -> Iterable[tuple[int, float]]:
+    """(step, value) of a metric, of the rows that have it."""
+    return ((row["step"], row[name]) for row in rows if _number(row.get(name)))
 
 
 def totals(facts: Facts) -> dict[str, Any]:

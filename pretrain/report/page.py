@@ -1,13 +1,11 @@
-"""The page: one HTML file without anything from elsewhere, for a screen of any width, light or dark."""
+"""The page of a run."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,15 @@ from data.words import duration
 from pretrain.report import listing
 from pretrain.report.axis import words
 from pretrain.report.chart import Chart
+from pretrain.report.data import data
+from pretrain.report.document import document, save
 from pretrain.report.facts import Facts, read_facts
 from pretrain.report.figures import Figures, totals
+from pretrain.report.gallery import galleries
 from pretrain.report.happened import happened
+from pretrain.report.table import table
 
 NAME = "report.html"
-_HERE = resources.files("pretrain.report")
-# Whatever got into a config or a metric's name: nothing is loaded from anywhere.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def write_report(run: Path, target: Path | None = None) -> Path:
@@ -35,20 +34,7 @@ def write_report(run: Path, target: Path | None = None) -> Path:
         OSError: it cannot be written.
     """
     target = run / NAME if target is None else target
-    text = page(read_facts(run))
-    partial = partial_of(target, os.getpid())
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, target)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    return target
-
-
-def partial_of(target: Path, pid: int) -> Path:
-    """Where the process ``pid`` writes what is to become ``target``; several may be at it."""
-    return target.with_name(f".{target.name}.{pid}.part")
+    return save(page(read_facts(run)), target)
 
 
 def page(facts: Facts) -> str:
@@ -62,16 +48,8 @@ def page(facts: Facts) -> str:
         parts.append(_section(evaluator, "measured on held-out data; no task trains it by itself", charts))
     parts.append(_section("Optimisation", "", figures.optimisation()))
     parts.append(_section("Speed", "", figures.speed()))
-    parts += [_events(facts), _data(facts), _config(facts)]
-    style, script = ((_HERE / file).read_text(encoding="utf-8") for file in ("style.css", "script.js"))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(name)}</title><style>{style}</style></head><body><main>{''.join(parts)}</main>"
-        f"<script>{script}</script></body></html>\n"
-    )
+    parts += [galleries(facts.shown), data(facts), _events(facts), _config(facts)]
+    return document(name, parts)
 
 
 def _head(facts: Facts, name: str) -> str:
@@ -150,35 +128,13 @@ def _events(facts: Facts) -> str:
         f"<tr><td>{event.step:,}</td><td>{escape(event.time)}</td><td>{_text(event.text)}</td></tr>"
         for event in happened(facts)
     ]
-    return _table("What happened", ("step", "time (UTC)", ""), rows, "log")
-
-
-def _data(facts: Facts) -> str:
-    last = facts.metrics[-1] if facts.metrics else {}
-    rows = []
-    for name, samples in last.items():
-        if name.endswith("/samples"):
-            source = name.removesuffix("/samples")
-            epochs = last.get(f"{source}/epoch", 0)
-            rows.append(f"<tr><td>{escape(source)}</td><td>{samples:,}</td><td>{words(float(epochs))}</td></tr>")
-    return _table("Data", ("task / source", "samples drawn", "epochs"), rows, "numbers")
+    return table("What happened", ("step", "time (UTC)", ""), rows, "log")
 
 
 def _config(facts: Facts) -> str:
     text = yaml.dump(facts.config, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False, width=110)
     return (
         f"<section><h2>Config</h2><details><summary>as resolved</summary><pre>{escape(text)}</pre></details></section>"
-    )
-
-
-def _table(title: str, head: Sequence[str], rows: Iterable[str], look: str) -> str:
-    body = "".join(rows)
-    if not body:
-        return ""
-    titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    return (
-        f'<section><h2>{escape(title)}</h2><div class="wide"><table class="{look}"><thead><tr>{titles}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div></section>"
     )
 
 

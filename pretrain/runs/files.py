@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,16 +33,26 @@ def last_rows(path: Path, count: int = 1) -> list[Row]:
 
 def some_rows(path: Path) -> list[Row]:
     """All rows of a short file, rows from all over a long one."""
+    return list(_rows(_some_lines(path)))
+
+
+def some_values(path: Path, key: str) -> list[float]:
+    """What :func:`some_rows` have under ``key``, finite numbers; many times faster, as no row is decoded."""
+    found = re.compile(rb'"%s": ?(-?[0-9][0-9.eE+-]*)[,}]' % re.escape(key.encode()))
+    return [float(value) for value in found.findall(b"\n".join(_some_lines(path)))]
+
+
+def _some_lines(path: Path) -> list[bytes]:
     try:
         with open(path, "rb") as file:
             end = file.seek(0, os.SEEK_END)
             if end <= _WHOLE:
                 file.seek(0)
-                return list(_rows(file.read().split(b"\n")[:-1]))
-            found: list[Row] = []
+                return file.read().split(b"\n")[:-1]
+            found: list[bytes] = []
             for sample in range(_SAMPLES):
                 file.seek((end - _BLOCK // 4) * sample // (_SAMPLES - 1))
-                found += _rows(file.read(_BLOCK // 4).split(b"\n")[1:-1])
+                found += file.read(_BLOCK // 4).split(b"\n")[1:-1]
             return found
     except OSError:
         return []

@@ -14,7 +14,7 @@ from pretrain.attempts import PROGRESS
 from pretrain.checkpoint.folder import published, step_of
 from pretrain.ending import DONE, FAILED, INTERRUPTED, last_word
 from pretrain.run import CONFIG, METRICS, SPEED, STARTS
-from pretrain.runs.files import Row, last_rows, some_rows
+from pretrain.runs.files import Row, last_rows, some_rows, some_values
 from pretrain.runs.holder import Holder, holder
 
 RUNNING, UNKNOWN = "running", "unknown"
@@ -131,8 +131,8 @@ def at_work(rows: list[Row], end: float) -> float:
 
 def _kept(folder: Path, step: int) -> float:
     """Seconds of all steps that count: those of undone steps were dropped from the file when the run went back."""
-    rows = [row["seconds"] for row in some_rows(folder / SPEED)]
-    return step * sum(rows) / len(rows) if rows else 0.0
+    found = some_values(folder / SPEED, "seconds")
+    return step * sum(found) / len(found) if found else 0.0
 
 
 def max_steps_of(folder: Path) -> int:

@@ -78,6 +78,7 @@ def main(argv: list[str]) -> int:
 
 def _once(arguments: argparse.Namespace, given: list[str]) -> int:
     from pretrain import checkpoint
+    from pretrain.callbacks.evaluation import show
     from pretrain.closing import table
     from pretrain.evaluation import results
     from pretrain.evaluation.subject import digest_of
@@ -96,6 +97,8 @@ def _once(arguments: argparse.Namespace, given: list[str]) -> int:
     file = arguments.out or (results.baseline_of(run.path) if arguments.untrained else results.path_of(run.path, step))
     try:
         results.write(file, step, of, subject.averaged, scores, tables)
+        if run is not None and not arguments.untrained and arguments.out is None:
+            show(run.path, step, subject.evaluators)
     except OSError as error:
         raise InputError(f"'{file}' cannot be written: {error.strerror}") from None
     found = {"step": step, "metrics": scores} | ({"tables": tables} if tables else {})

@@ -32,7 +32,8 @@ def parser() -> argparse.ArgumentParser:
         prog="pretrain plan",
         description="Says what a run will need: parameters, FLOPs, memory of a device, disk, data, time. One step is "
         "carried out on tensors without contents; samples are read, nothing is trained or written. Exit code 2 if "
-        "something would keep the run from starting; all of it is named.",
+        "something would keep the run from starting; all of it is named. A task whose shards are out of reach is "
+        "planned with samples as large as its config allows.",
     )
     add = found.add_argument
     add("overrides", metavar="KEY=VALUE", nargs="*", help="as `pretrain` takes them")
@@ -82,11 +83,11 @@ def main(argv: list[str]) -> int:
     planner = Planner(composed)
     tried = [planner.plan(composed["micro_batch_size"])] if limit is None else planner.fit(limit)
     plan = tried[-1]
-    fits = None if limit is None or plan.faults else plan.memory.most <= limit
-    if limit is not None and not plan.faults:
+    fits = None if limit is None or not plan.planned else plan.memory.most <= limit
+    if limit is not None and plan.planned:
         plan = planner.plan(plan.micro_batch_size, plan.checkpoint_blocks)
     rate, source = _rate(arguments.tflops, accelerator_of(composed["trainer"]["accelerator"]), plan)
-    hours = plan.seconds(rate) / 3600 * plan.devices if not plan.faults else 0.0
+    hours = plan.seconds(rate) / 3600 * plan.devices if plan.planned else 0.0
     if arguments.json:
         about: dict[str, Any] = {"flops_per_s": rate, "seconds": plan.seconds(rate), "device_hours": hours}
         about |= {"cost": None if arguments.price is None else hours * arguments.price, "fits": fits}
@@ -94,10 +95,10 @@ def main(argv: list[str]) -> int:
         print(json.dumps(plan.as_json() | about))
     else:
         out = console()
-        if limit is not None and not plan.faults:
+        if limit is not None and plan.planned:
             _show_tried(out, tried, limit)
         _show(out, plan)
-        if not plan.faults:
+        if plan.planned:
             cost = f", {hours * arguments.price:,.2f} at {arguments.price:g} an hour" if arguments.price else ""
             out.print(f"time        {duration(plan.seconds(rate))}, {hours:.3g} device hours{cost}: {source}")
     return 2 if plan.faults or fits is False else 0
@@ -140,14 +141,14 @@ def _show(out: Console, plan: Plan) -> None:
         out.print(f"[red]fault[/red]       {escape(fault)}", soft_wrap=True)
     for remark in plan.remarks:
         out.print(f"[yellow]remark[/yellow]      {escape(remark)}", soft_wrap=True)
-    if not plan.faults:
+    if plan.planned:
         parts = ", ".join(f"{name} {_count(number)}" for name, number in plan.parameters.items())
         out.print(f"parameters  {_count(sum(plan.parameters.values()))}: {parts}", soft_wrap=True)
         table = table_of("task", "batch>", "FLOP a step>", "a sample>", "samples>", "epochs>", "in all")
         for name, task in plan.tasks.items():
             seen = ", ".join(_amount(unit, amount) for unit, amount in task.units.items())
             each = task.flops / task.batch_size
-            row = (f"{task.batch_size:,}", _count(task.flops), _count(each), f"{task.samples:,}", f"{task.epochs:.3g}")
+            row = (f"{task.batch_size:,}", _count(task.flops), _count(each), f"{task.samples:,}", _epochs(task.epochs))
             table.add_row(name, *row, seen)
         out.print(table)
         memory = plan.memory
@@ -173,6 +174,10 @@ def _count(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g} {unit}"
     return f"{number:.3g} "
+
+
+def _epochs(number: float | None) -> str:
+    return "not known" if number is None else f"{number:.3g}"
 
 
 def _amount(unit: str, amount: float) -> str:

@@ -39,6 +39,9 @@ def parser() -> argparse.ArgumentParser:
     text = "runs side by side: the settings in which they differ, and their results"
     several = verbs.add_parser("compare", help=text, description=text)
     several.add_argument("places", metavar="RUN", nargs="+", help="run directories, or folders of them")
+    several.add_argument(
+        "--html", metavar="FILE", type=Path, help="write a page with their curves, settings and results"
+    )
     text = "the last steps"
     tail = verbs.add_parser("tail", help=text, description=text)
     tail.add_argument("-n", "--lines", metavar="N", type=int, default=10, help="how many (default: 10)")
@@ -132,6 +135,9 @@ def _compare(arguments: argparse.Namespace) -> None:
         raise InputError(
             f"{len(folders)} run directories in {', '.join(arguments.places)}; two or more can be compared"
         )
+    if arguments.html is not None:
+        _page(folders, arguments)
+        return
     found = compare(folders)
     if arguments.json:
         print(json.dumps(found.as_json()))
@@ -150,6 +156,19 @@ def _compare(arguments: argparse.Namespace) -> None:
     for key, settings in found.settings.items():
         table.add_row(escape(key), *(escape(_text(value)) for value in settings))
     out.print(table)
+
+
+def _page(folders: list[Path], arguments: argparse.Namespace) -> None:
+    from pretrain.report.comparison import MOST, write_comparison
+
+    if arguments.json:
+        raise InputError("--html and --json exclude one another: one is a page, the other is printed")
+    if len(folders) > MOST:
+        raise InputError(f"{len(folders)} run directories in {', '.join(arguments.places)}; a page has room for {MOST}")
+    try:
+        print(write_comparison(folders, arguments.html))
+    except OSError as error:
+        raise InputError(f"--html '{arguments.html}' cannot be written: {error.strerror}") from None
 
 
 def _text(value: Any) -> str:

@@ -81,6 +81,7 @@ class EmbeddingEvaluator(SourceEvaluator):
         embed_dim: features of the joint space; None: the encoders' own features.
         pool: see :class:`pretrain.embedding.extract.Extractor`.
         prepare: side -> arguments of what prepares its inputs that are to be others (``member``, ``field``).
+        views: whether what is measured is also to be looked at; see :class:`pretrain.evaluation.labels.Labelled`.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class EmbeddingEvaluator(SourceEvaluator):
         samples: int | None = None,
         every_n_steps: int | None = None,
         prepare: Mapping[str, Mapping[str, Any]] | None = None,
+        views: bool = False,
     ) -> None:
         super().__init__(sources, samples, every_n_steps)
         if pool not in POOLINGS:
@@ -103,7 +105,7 @@ class EmbeddingEvaluator(SourceEvaluator):
         for side in prepare or {}:
             if side not in encoders:
                 raise InputError(f"prepare names the side '{side}'; {choices(side, encoders)}")
-        self.changed = prepare or {}
+        self.changed, self.views = prepare or {}, views
         self.features: dict[str, Features] = {}
 
     def missing(self, model: Model) -> str | None:
@@ -130,7 +132,7 @@ class EmbeddingEvaluator(SourceEvaluator):
         for source, pattern in self.sources.items():
             self.features[source] = self.passes[source] = features_of(
                 f"{name}.{source}", pattern, self.sides(source), setting, self.label, self.embed_dim, self.pool,
-                self.samples, self.changed,
+                self.samples, self.changed, self.views,
             )  # fmt: skip
 
     def sides(self, source: str) -> dict[str, str]:

@@ -4,7 +4,13 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import yaml
+
+from modalities.audio.view import view as heard
+from modalities.view import SIDE
+from pretrain.evaluation import shown
+from pretrain.evaluation.exhibit import exhibit
 
 CONFIG = {
     "name": "grounded <tiny>",
@@ -37,6 +43,22 @@ PACKAGES = {
 }
 
 
+SOURCE = {
+    "name": "mlm.prose",
+    "fingerprint": "f",
+    "pattern": "https://me:canary5@host/a.tar",
+    "shards": 3,
+    "samples": 4000,
+    "bytes": 3_000_000,
+    "measured": 48,
+    "characters": 1_200_000,
+    "tokens": 330_000,
+    "seconds": 7200,
+    "languages": {"de": 30, "fr": 10},
+    "licences": {"CC BY 4.0": 40},
+}
+
+
 def start(step, *overrides):
     return {"time": "2026-11-21T12:00:00+00:00", "step": step, "overrides": list(overrides), **PACKAGES}
 
@@ -58,8 +80,8 @@ def row(step):
     return row
 
 
-def make(path: Path, steps=400, long=False):
-    """Rows of ``steps`` steps; ``long`` ones have many further metrics."""
+def make(path: Path, steps=400, long=False, plain=False):
+    """Rows of ``steps`` steps; ``long`` ones have many further metrics, ``plain`` ones show no samples."""
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
     more = {f"extra{n}": 0.123456789 for n in range(40)} if long else {}
@@ -89,7 +111,29 @@ def make(path: Path, steps=400, long=False):
     lines(path / "quarantine-00000.jsonl", [bad, {**bad, "step": 30}])
     scores = {"mlm/prose/loss": {"value": 1.1, "chance": 5.0}, "image_audio/recall@1": {"value": 0.4, "chance": 0.004}}
     (path / "results.json").write_text(json.dumps({"step": steps, "metrics": scores}))
+    (path / "card.json").write_text(json.dumps({"sources": [SOURCE]}))
+    if not plain:
+        shown.write(path, steps, "text-image-audio", gallery())
     return path
+
+
+def gallery(count=40, labels=False, size=1.0):
+    """Samples of three sides; pictures and sounds are noise, which nothing compresses."""
+    rng = np.random.default_rng(0)
+    views = [
+        {
+            "text": {"text": f"caption <{n}>"},
+            "image": {"picture": rng.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)},
+            "audio": heard(rng.standard_normal(round(16_000 * size)).astype(np.float32), 16_000),
+        }
+        for n in range(count)
+    ]
+    sides = {"text": "text", "image": "image", "audio": "audio"}
+    maps = [{"side": s, "share": 0.5, "points": rng.integers(0, 1001, (count, 2)).tolist()} for s in sides]
+    rows = [[n, n, (n + 1) % count, (n + 2) % count] for n in range(4)]
+    pairs = [("text", "image"), ("image", "audio"), ("audio", "text")]
+    retrievals = [{"from": one, "to": other, "rows": rows} for one, other in pairs]
+    return exhibit(sides, views, [f"class {n % 7}" if labels else "" for n in range(count)], maps, retrievals)
 
 
 def lines(path, rows):

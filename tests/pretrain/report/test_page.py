@@ -5,10 +5,14 @@ import pytest
 
 from data.errors import InputError
 from pretrain.cli import main
+from pretrain.evaluation import shown
+from pretrain.evaluation.exhibit import MOST
 from pretrain.report.facts import read_facts, without_secrets
 from pretrain.report.happened import happened
 from pretrain.report.page import page, write_report
-from tests.pretrain.report.rundir import lines, make, start
+from tests.pretrain.report.rundir import gallery, lines, make, start
+
+GALLERY = "shown/text-image-audio.json"
 
 
 def figures(html):
@@ -25,6 +29,9 @@ def test_every_metric_has_its_figure(tmp_path):
         "learning rate",
         "samples a second",
         "waiting for data",
+        "text",
+        "image",
+        "audio",
     ]
     assert html.count("band of healthy runs") == 2
     assert html.count('class="reference"') >= 2
@@ -39,13 +46,21 @@ def test_every_metric_has_its_figure(tmp_path):
         assert text in html
     assert "2 not_utf8" in html
     assert "&lt;k&gt;" in html
-    assert "<td>3,200</td><td>4</td>" in html  # drawn from mlm/prose, and epochs
+    assert "<td>3,200</td><td>4</td><td>2</td>" in html  # drawn from mlm/prose, epochs, quarantine of mlm
+    for text in ("4,000 samples in 3 shards", "2.0 h of sound", "about 1.2M characters, 330k tokens"):
+        assert text in html
+    assert "de 75 %, fr 25 %" in html
+    assert "licence: CC BY 4.0" in html
+    assert "caption &lt;1&gt;" in html
+    assert "text → image<small>4 of 4 right at the first place</small>" in html
 
 
 def test_nothing_comes_from_elsewhere_and_no_secret_goes_in(tmp_path):
     html = write_report(make(tmp_path / "run")).read_text()
     assert "default-src 'none'" in html
-    assert not re.search(r"\b(src|href|action)\s*=|@import|url\(", html)
+    assert not re.search(r"\b(src|href|action)\s*=(?!\"data:)|@import|url\((?!data:)", html.partition("<script>")[0])
+    own = html.rpartition("<script>")[2]
+    assert not re.search(r"https?:|import\(|fetch\(|XMLHttp|\.src\b", own)
     assert "canary" not in html
     assert "https://(hidden)@host/a.tar?(hidden)" in html
     assert "max_tokens: 77" in html
@@ -66,7 +81,7 @@ def test_secrets_are_told_by_their_names():
 
 def test_a_run_that_has_just_begun(tmp_path):
     run = make(tmp_path / "run", steps=1)
-    for name in ("results.json", "speed.jsonl", "events.jsonl", "quarantine-00000.jsonl"):
+    for name in (*("results.json", "speed.jsonl", "events.jsonl", "quarantine-00000.jsonl"), GALLERY):
         (run / name).unlink()
     assert "0 % of 400 steps" in write_report(run).read_text()
     (run / "metrics.jsonl").unlink()
@@ -82,6 +97,19 @@ def test_a_long_run_costs_no_more(tmp_path):
     assert time.process_time() - began < 5
     assert len(html) < 3e6
     assert "40,000" in html
+
+
+def test_samples_of_classes_are_coloured_and_galleries_bounded(tmp_path):
+    run = make(tmp_path / "run")
+    largest = gallery(160, labels=True, size=2.0)
+    for name in "abcd":
+        shown.write(run, 400, name, largest)
+    text = write_report(run).read_text()
+    assert len(text) < 3e6
+    assert "Left out, as the page would become too large: " in text
+    assert 'class="class5 dots"' in text
+    assert '<li><i class="class5"></i>others</li>' in text
+    assert max(path.stat().st_size for path in (run / "shown").iterdir()) < MOST + 100
 
 
 def test_of_many_events_the_last(tmp_path):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from pretrain.runs.files import last_rows, some_rows
+from pretrain.runs.files import last_rows, some_rows, some_values
 
 
 def write(path, count, width=10, end=""):
@@ -41,3 +41,13 @@ def test_a_long_file_is_sampled_from_begin_to_end(tmp_path):
     assert found[-1] > 99_990
     assert abs(sum(found) / len(found) / 50_000 - 1) < 0.02
     assert [row["step"] for row in some_rows(write(path, 500))] == list(range(1, 501))
+
+
+@pytest.mark.parametrize("count", [0, 7, 20_000])
+def test_values_are_those_of_the_rows(tmp_path, count):
+    path = tmp_path / "rows"
+    rows = [{"step": n, "seconds": 10.0 ** (n % 40 - 20), "data_seconds": 5.0, "last": -n} for n in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"seconds": 7.0')
+    for key in ("seconds", "last"):
+        assert some_values(path, key) == [row[key] for row in some_rows(path)]
+    assert some_values(path, "conds") == some_values(tmp_path / "none", "seconds") == []
