@@ -64,6 +64,13 @@ class Pairs(Objective):
         """(n, E) float32 unit vectors of one side."""
         return F.normalize(encoder.embed(inputs, self.embed_dim).float(), dim=-1)
 
+    def frozen(self, encoder: Encoder) -> bool:
+        """Whether embedding again would give the same rows and no gradient: nothing to train, no dropout to draw.
+
+        An objective with parameters on the way to the rows has to ask for those too.
+        """
+        return not encoder.training and not any(p.requires_grad for p in encoder.parameters())
+
     def embed(self, encoders: Encoders, batch: Batch, known: Mapping[str, Tensor] | None = None) -> Tensor:
         """(2, n, E) of both sides; those ``known`` are not computed again."""
         known = known or {}
@@ -97,7 +104,7 @@ class Pairs(Objective):
         for parameter, grad in zip(trained, found[1:], strict=True):
             if grad is not None:  # None: no part of the loss, but of the way to the rows
                 step.backward_alike((parameter * grad).sum())  # every process computes the same whole matrix
-        frozen = [side for side in SIDES if _frozen(encoders[side])]
+        frozen = [side for side in SIDES if self.frozen(encoders[side])]
         begin = step.rank * sum(sizes)
         for micro, (batch, size, part) in enumerate(zip(batches, sizes, parts, strict=True)):
             step.seed(micro)
@@ -123,11 +130,6 @@ class Pairs(Objective):
         return {"loss": {"value": value} | ({} if math.isnan(chance) else {"chance": chance})} | recall(
             a, b, names[0], names[1]
         )
-
-
-def _frozen(encoder: torch.nn.Module) -> bool:
-    """Whether embedding again would give the same rows and no gradient: nothing to train, no dropout to draw."""
-    return not encoder.training and not any(p.requires_grad for p in encoder.parameters())
 
 
 def effective_rank(rows: Tensor) -> Tensor:

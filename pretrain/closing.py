@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from data.errors import InputError
 from pretrain import checkpoint, resume
+from pretrain.evaluation import results as evaluations
 from pretrain.report import listing
 from pretrain.run import RunDirectory
+
+Scores: TypeAlias = Mapping[str, Mapping[str, float]]
 
 log = logging.getLogger("pretrain")
 
@@ -18,7 +21,8 @@ def report(directory: RunDirectory, began: int, max_steps: int) -> None:
     """The last lines a person sees: what was measured, and where everything is."""
     results = directory.results()
     if results is not None:
-        log.info("%s", table(results["metrics"]))
+        began_with = evaluations.read(evaluations.baseline_of(directory.path))
+        log.info("%s", table(results["metrics"], began_with["metrics"] if began_with else None))
         for one in listing.all_of(results, ("behaviour",)):
             log.info("%s", listing.lines(one))
     done = f"done: {max_steps} steps"
@@ -27,13 +31,15 @@ def report(directory: RunDirectory, began: int, max_steps: int) -> None:
     log.info("%s; everything is in %s", done, directory.path)
 
 
-def table(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Lines of name, value and chance, aligned."""
+def table(scores: Scores, untrained: Scores | None = None) -> str:
+    """Lines of name, value and chance, aligned; of the model as it began also the value, where that is known."""
     width = max(map(len, scores), default=0)
-    lines = [f"{'held out':<{width}}  {'value':>9}  {'chance':>9}"]
+    columns = {"value": scores, "untrained": untrained} if untrained is not None else {"value": scores}
+    lines = [f"{'held out':<{width}}" + "".join(f"  {name:>9}" for name in (*columns, "chance"))]
     for name, score in scores.items():
-        chance = f"{score['chance']:9.4g}" if "chance" in score else f"{'':>9}"
-        lines.append(f"{name:<{width}}  {score['value']:9.4g}  {chance}")
+        values = [known[name]["value"] if name in known else None for known in columns.values()]
+        cells = [f"{'' if value is None else format(value, '.4g'):>9}" for value in (*values, score.get("chance"))]
+        lines.append("  ".join((f"{name:<{width}}", *cells)))
     return "\n".join(lines)
 
 

@@ -142,6 +142,8 @@ class EvaluateConfig:
     batch_size: int = at_least(1)
     ema: bool = MISSING
     """Measure the averaged weights instead of the trained ones."""
+    untrained: bool = MISSING
+    """Measure before the first step too: what training has added."""
 
 
 @dataclass

@@ -161,12 +161,12 @@ def edge_of_a_step(
     given = {"directory": directory, "metrics": metrics, "incidents": incidents}
     roots = tuple(config["trusted_roots"])
     alarms = [make(node, f"alarms.{name}", roots, **given) for name, node in config["alarms"].items()]
-    options = config["checkpoint"]
+    options, measured = config["checkpoint"], config["evaluate"]
     kept, every = retention_of(options), options["every_n_steps"]
     saving = Checkpointing(directory, every, max_steps, kept, sizes, facts, options["asynchronous"], company.agreement)
     limits = {key: sick[key] for key in ("nonfinite", "spike", "patience", "max_skips")}
     return [
-        Evaluation(directory, evaluators, config["evaluate"]["every_n_steps"], max_steps, config["evaluate"]["ema"]),
+        Evaluation(directory, evaluators, measured["every_n_steps"], max_steps, measured["ema"], measured["untrained"]),
         metrics,
         *alarms,
         Quarantine(directory, **config["quarantine"], batch_sizes=sizes),

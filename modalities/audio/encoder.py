@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from data.errors import InputError, choices
 from modalities.audio.frames import KERNELS, STRIDES
 from modalities.audio.frontend import ConvFrontend
+from modalities.audio.mel import MelFrontend
 from modalities.audio.positions import ConvPositions
 from modalities.encoder import Encoded, Encoder
 from modalities.transformer import initialise, trunk_of
@@ -43,6 +44,9 @@ class AudioEncoder(Encoder):
         positions: ``rotary``, or ``convolutional``, see :class:`modalities.audio.positions.ConvPositions`.
         position_kernel, position_groups: of convolutional positions.
         feature_dropout: on the projected frames, before some are masked (fairseq: ``dropout_input``).
+        mel_bands: 0, or bands of the spectrum that the convolutions see instead of the waveform; ``kernels`` and
+            ``strides`` then begin with the spectrum's, see :class:`modalities.audio.mel.MelFrontend`.
+        sample_rate: in Hz, of the waveform; only the spectrum needs it.
         trunk: further settings of the trunk.
     """
 
@@ -68,6 +72,8 @@ class AudioEncoder(Encoder):
         position_kernel: int = 128,
         position_groups: int = 16,
         feature_dropout: float = 0.0,
+        mel_bands: int = 0,
+        sample_rate: int = 16_000,
         trunk: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(width, pool)
@@ -78,7 +84,15 @@ class AudioEncoder(Encoder):
         self.channels = channels
         self.feature_dropout = feature_dropout
         self.feature_grad_mult = feature_grad_mult
-        self.frontend = ConvFrontend(channels, kernels, strides, frontend_norm, frontend_bias)
+        if mel_bands and (frontend_norm != "layer" or not frontend_bias):
+            raise InputError(
+                "frontend_norm and frontend_bias are for convolutions on the waveform; mel_bands has others"
+            )
+        self.frontend: ConvFrontend | MelFrontend
+        if mel_bands:
+            self.frontend = MelFrontend(mel_bands, channels, kernels, strides, sample_rate)
+        else:
+            self.frontend = ConvFrontend(channels, kernels, strides, frontend_norm, frontend_bias)
         self.feature_norm = nn.LayerNorm(channels)
         self.feature_projection = nn.Linear(channels, width)
         self.mask_embedding = nn.Parameter(torch.rand(width)) if masking else None

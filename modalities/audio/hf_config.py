@@ -18,9 +18,9 @@ def wav2vec2(settings: Settings) -> Described:
     """``Wav2Vec2Model`` (Baevski et al. 2020): the base model has its norms behind each layer, the large one before."""
     published, stable = "wav2vec 2.0", settings["norm"] == "pre"
     needed = {
-        "positions": "convolutional", "trunk.norm_kind": "layer", "trunk.window": 0, "trunk.first_norm": True,
-        "trunk.input_norm": not stable, "trunk.final_norm": stable, "trunk.activation": tuple(ACTIVATIONS),
-        "trunk.norm_eps": 1e-5,
+        "mel_bands": 0, "positions": "convolutional", "trunk.norm_kind": "layer", "trunk.window": 0,
+        "trunk.first_norm": True, "trunk.input_norm": not stable, "trunk.final_norm": stable,
+        "trunk.activation": tuple(ACTIVATIONS), "trunk.norm_eps": 1e-5,
     }  # fmt: skip
     config = {
         "hidden_size": settings["width"],

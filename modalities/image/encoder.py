@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from data.errors import InputError
 from modalities.encoder import Encoded, Encoder
+from modalities.image.stem import ConvStem
 from modalities.layout import Layout
 from modalities.norms import norm_of
 from modalities.transformer import trunk_of
@@ -35,6 +36,8 @@ class ImageEncoder(Encoder):
         pooled_norm: the last norm is of the pooled vector instead of each position, as in CLIP and, with ``mean``,
             timm (``fc_norm``). With ``first`` the vector is the same, but the positions come without a norm.
         mean, spread: of the pixels of each colour, from 0 to 1; CLIP's if not given.
+        stem: channels of convolutions that make the positions instead of patches, see
+            :class:`modalities.image.stem.ConvStem`; so many that ``patch_size`` is 2 to their number.
         trunk: further settings of the trunk.
 
     Raises:
@@ -59,6 +62,7 @@ class ImageEncoder(Encoder):
         pooled_norm: bool = False,
         mean: Sequence[float] = MEAN,
         spread: Sequence[float] = SPREAD,
+        stem: Sequence[int] = (),
         trunk: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(width, pool)
@@ -70,6 +74,12 @@ class ImageEncoder(Encoder):
             raise InputError("pool=first takes the class token; set class_token=true or pool=mean")
         if pooled_norm and norm != "pre":
             raise InputError(f"pooled_norm=true moves the norm behind the trunk, which norm={norm} has none of")
+        if stem and patch_size != 2 ** len(stem):
+            raise InputError(
+                f"stem={list(stem)} makes positions of {2 ** len(stem)} pixels; give patch_size={2 ** len(stem)}"
+            )
+        if stem and not patch_bias:
+            raise InputError("patch_bias=false is for patches; with stem there are none")
         if len(mean) != 3 or len(spread) != 3 or min(spread) <= 0:
             raise InputError(f"mean={list(mean)} and spread={list(spread)} need three colours, the spread above 0")
         self.image_size, self.patch_size = image_size, patch_size
@@ -77,7 +87,8 @@ class ImageEncoder(Encoder):
         settings = dict(trunk or {})
         std = width**-0.5 if settings.get("initialisation") == "clip" else 0.02
         self.class_token = nn.Parameter(std * torch.randn(width)) if class_token else None
-        self.patch_embedding = nn.Linear(3 * patch_size**2, width, bias=patch_bias)
+        self.stem = ConvStem(stem, width) if stem else None
+        self.patch_embedding = None if stem else nn.Linear(3 * patch_size**2, width, bias=patch_bias)
         self.positions = nn.Parameter(std * torch.randn(patches + class_token, width))
         if pooled_norm:
             settings.setdefault("final_norm", False)
@@ -101,7 +112,7 @@ class ImageEncoder(Encoder):
 
     def forward(self, inputs: dict[str, Any]) -> Encoded:
         """``{"pixels": (B, 3, image_size, image_size) uint8}`` -> (B * N, D)."""
-        x = self.patch_embedding(self.patches(inputs["pixels"]))
+        x = self.places(inputs["pixels"])
         if self.class_token is not None:
             x = torch.cat((self.class_token.expand(len(x), 1, -1), x), 1)
         x = x + self.positions
@@ -117,10 +128,19 @@ class ImageEncoder(Encoder):
             pooled = getattr(layout, self.pool)(tokens)
         return pooled if self.pooled_norm is None else self.pooled_norm(pooled)
 
+    def places(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> (B, N, D), row by row, before positions are added."""
+        if self.stem is not None:
+            return self.stem(self._normalised(pixels))
+        assert self.patch_embedding is not None
+        return self.patch_embedding(self.patches(pixels))
+
     def patches(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 -> (B, N, 3 * patch_size**2) normalised float, patches row by row."""
+        x, p = self._normalised(pixels), self.patch_size
+        return x.unfold(2, p, p).unfold(3, p, p).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
         if pixels.shape[-1] != self.image_size or pixels.shape[-2] != self.image_size:
             raise InputError(f"pictures of {tuple(pixels.shape[-2:])} pixels do not fit image_size={self.image_size}")
-        x = (pixels.to(self.mean.dtype) - self.mean) / self.spread
-        p = self.patch_size
-        return x.unfold(2, p, p).unfold(3, p, p).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        return (pixels.to(self.mean.dtype) - self.mean) / self.spread

@@ -20,10 +20,11 @@ def clip_vision(settings: Settings) -> Described:
     published = "CLIP's image tower"
     settings = settings | {
         "class_token": settings["pool"] == "first" if settings["class_token"] is None else settings["class_token"],
+        "stem": list(settings["stem"]),
         "norm of the pooled vector": settings["pooled_norm"] != settings["trunk.final_norm"],
     }
     needed = {
-        "norm": "pre", "pool": "first", "class_token": True, "norm of the pooled vector": True,
+        "stem": [], "norm": "pre", "pool": "first", "class_token": True, "norm of the pooled vector": True,
         "trunk.norm_kind": "layer", "trunk.window": 0, "trunk.first_norm": True, "trunk.input_norm": True,
         "trunk.activation": tuple(ACTIVATIONS),
     }  # fmt: skip

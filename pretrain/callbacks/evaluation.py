@@ -1,4 +1,4 @@
-"""Measures on held-out data at fixed steps, and once more at the end."""
+"""Measures on held-out data at fixed steps and once more at the end, where it is asked for also before the first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from data.loading.loader import StepBatch
 from pretrain.callbacks.quarantine import HELD_OUT, rows, write
-from pretrain.evaluation import shown
+from pretrain.evaluation import results, shown
 from pretrain.evaluation.scores import Evaluator, Scores, tables_of
 from pretrain.model import Model
 from pretrain.module import Pretraining
@@ -32,6 +32,7 @@ class Evaluation(pl.Callback):
         every_n_steps: how often, those that do not say themselves (``every_n_steps`` of an evaluator).
         max_steps: where the run ends; there it is always measured.
         ema: measure the averaged weights instead of the trained ones.
+        untrained: measure before the first step of a new run too, into ``evaluations/untrained.json``.
     """
 
     def __init__(
@@ -41,9 +42,18 @@ class Evaluation(pl.Callback):
         every_n_steps: int,
         max_steps: int,
         ema: bool = False,
+        untrained: bool = False,
     ) -> None:
-        self.directory, self.evaluators, self.ema = directory, evaluators, ema
+        self.directory, self.evaluators, self.ema, self.untrained = directory, evaluators, ema, untrained
         self.every_n_steps, self.max_steps = every_n_steps, max_steps
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What all evaluators find before anything is learned, to compare with; the same for any number of starts."""
+        assert isinstance(pl_module, Pretraining)
+        if self.untrained and pl_module.steps_done == 0:
+            scores = measure(pl_module.model, self.evaluators)
+            if trainer.is_global_zero:
+                results.write(results.baseline_of(self.directory.path), 0, "", False, scores)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int

@@ -12,6 +12,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from data.errors import InputError
 from modalities.audio.frontend import ConvFrontend
+from modalities.audio.mel import MelFrontend
 from modalities.pairs import Pairs
 from modalities.plugin import PluginEncoder
 from pretrain.sharding.local import divided
@@ -53,7 +54,8 @@ def shard(model: nn.Module, optimizer: torch.optim.Optimizer, mesh: DeviceMesh) 
 
 def gathered_apart(model: nn.Module) -> list[nn.Module]:
     """Layers and front ends, which a divided model gathers one at a time."""
-    return [module for name, module in model.named_modules() if _LAYER.search(name) or isinstance(module, ConvFrontend)]
+    fronts = (ConvFrontend, MelFrontend)
+    return [module for name, module in model.named_modules() if _LAYER.search(name) or isinstance(module, fronts)]
 
 
 def kept_whole(model: nn.Module) -> list[nn.Parameter]:

@@ -14,12 +14,13 @@ from modalities.layout import Layout
 from modalities.objective import Step
 from modalities.pairs import effective_rank
 from modalities.siglip import SigLIP, sigmoid_loss
+from modalities.views import Views, nt_xent
 from pretrain.gradients import Gradients
 from pretrain.model import Model
 from pretrain.steps import TrainerStep
 
 PAIRS, WIDTH, DIM = 12, 6, 8
-KINDS = {"info_nce": Contrastive, "siglip": SigLIP}
+KINDS = {"info_nce": Contrastive, "siglip": SigLIP, "views": lambda dim: Views(WIDTH, dim)}
 
 
 class Dense(Encoder):
@@ -42,7 +43,8 @@ def build(kind):
     encoders, objective = {"a": Dense(), "b": Dense()}, KINDS[kind](DIM)
     objective.connect(encoders)
     with torch.no_grad():  # where every pair has a say
-        objective.logit_scale.fill_(1.0)
+        if kind != "views":
+            objective.logit_scale.fill_(1.0)
         if kind == "siglip":
             objective.logit_bias.fill_(-1.0)
     generator = torch.Generator().manual_seed(1)
@@ -62,9 +64,14 @@ def step_of(kind, step, rank, world_size, micro):
 def big_matrix(kind):
     """Loss and gradients by one formula over all rows, without any of the machinery."""
     encoders, objective, data = build(kind)
-    rows = [F.normalize(encoders[s].projections[str(DIM)](encoders[s].layer(data[s]).tanh()), dim=-1) for s in data]
-    scale = objective.logit_scale.exp()
-    loss = info_nce(*rows, scale)[0] if kind == "info_nce" else sigmoid_loss(*rows, scale, objective.logit_bias)[0]
+    heads = {s: objective.head if kind == "views" else encoders[s].projections[str(DIM)] for s in data}
+    rows = [F.normalize(heads[s](encoders[s].layer(data[s]).tanh()), dim=-1) for s in data]
+    losses = {
+        "info_nce": lambda: info_nce(*rows, objective.logit_scale.exp()),
+        "siglip": lambda: sigmoid_loss(*rows, objective.logit_scale.exp(), objective.logit_bias),
+        "views": lambda: nt_xent(*rows, objective.temperature),
+    }
+    loss = losses[kind]()[0]
     (0.7 * loss / PAIRS).backward()
     named = nn.ModuleList([encoders, objective]).named_parameters()
     return float(loss.detach()) / PAIRS, {n: p.grad for n, p in named}
@@ -122,7 +129,8 @@ def test_a_locked_tower_is_embedded_once_and_gets_no_gradient(kind):
     encoders["a"].requires_grad_(False).eval()
     batches = [{s: data[s][part] for s in data} | {"size": 4} for part in torch.arange(PAIRS).split(4)]
     objective.step(dict(encoders), batches, Step(), 0.7)
-    assert (encoders["a"].calls, encoders["b"].calls) == (3, 6)
+    # With views the head, which is trained, still has to see the locked tower's rows.
+    assert (encoders["a"].calls, encoders["b"].calls) == (6 if kind == "views" else 3, 6)
     assert all(p.grad is None for p in encoders["a"].parameters())
     found = {f"0.b.{n}": p.grad for n, p in encoders["b"].named_parameters()}
     found |= {f"1.{n}": p.grad for n, p in objective.named_parameters()}

@@ -64,3 +64,28 @@ def test_norm_of_the_pooled_vector_is_the_trunks_for_a_class_token():
     x = {"pixels": pixels(3)}
     torch.testing.assert_close(pooled.pooled(x), plain.pooled(x))
     assert not torch.allclose(pooled(x).tokens, plain(x).tokens)
+
+
+def test_stem_makes_positions_of_convolutions():
+    torch.manual_seed(0)
+    encoder, x = ImageEncoder(24, 8, 16, 2, 4, stem=[4, 6, 8]), pixels(3)
+    together = encoder.pooled({"pixels": x})
+    assert encoder.places(x).shape == (3, 9, 16)
+    for one, row in zip(x, together, strict=True):  # its norms are a picture's own
+        torch.testing.assert_close(encoder.pooled({"pixels": one[None]})[0], row, rtol=1e-4, atol=1e-5)
+    changed = x.clone()
+    changed[:, :, 16:, 16:] = 0
+    before, after = encoder.stem.convs[0](x.float()), encoder.stem.convs[0](changed.float())
+    assert torch.equal(before[:, :, :8, :8], after[:, :, :8, :8])  # positions are in the order of rows
+    assert not torch.equal(before[:, :, 8:, 8:], after[:, :, 8:, 8:])
+    together.square().sum().backward()
+    assert all(p.grad is not None for p in encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"stem": [4, 8]}, "give patch_size=4"), ({"stem": [4, 6, 8], "patch_bias": False}, "patch_bias=false")],
+)
+def test_stem_that_does_not_fit_is_named(settings, message):
+    with pytest.raises(InputError, match=message):
+        ImageEncoder(24, 8, 16, 1, 4, **settings)
