@@ -87,7 +87,7 @@ def _invariance(test: Test, embedded: Embedded, places: np.ndarray, rows: Any, n
 
 def _direction(test: Test, difference: np.ndarray, notes: Any, shown: tuple[str, str] | None = None) -> Outcome | None:
     signed = difference if test.higher else -difference
-    wanted = f"> {test.margin:g}" if test.higher else f"< {-test.margin:g}"
+    wanted = f"> {test.margin:g}" if test.higher else f"< {0 - test.margin:g}"
     sides = shown or (compared(test), changed(test))
     return _outcome(test, ~(signed > test.margin), difference, wanted, -signed, notes, sides, COIN)
 
