@@ -143,3 +143,16 @@ def test_tokenizers():
     ):
         resume.check_tokenizers("runs/a", {"text": "a" * 64}, {"text": "b" * 64}, [])
     resume.check_tokenizers("runs/a", {"text": "a" * 64}, {"text": "b" * 64}, ["tokenizer"])
+
+
+def test_a_list_is_told_by_what_it_lacks_and_has():
+    def changed(before, after):
+        old, new = ({"tasks": {"t": {"objective": {"labels": labels}}}} for labels in (before, after))
+        with pytest.raises(InputError) as caught:
+            resume.check_config(old, new, [])
+        return str(caught.value).partition(", which changes the model")[0]
+
+    place = "tasks.t.objective.labels"
+    assert changed(["a", "b"], ["a", "c"]) == f"{place} lacks 'b' and has the new 'c'"
+    assert changed(["a", "b"], ["b", "a"]) == f"{place} is in another order"
+    assert changed(["a"], list("abcdefgh")) == f"{place} has the new 'b', 'c', 'd', 'e', 'f' and 2 more"
