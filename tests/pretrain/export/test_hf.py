@@ -7,6 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from data.errors import InputError
+from modalities.audio.encoder import AudioEncoder
+from modalities.audio.hf_config import wav2vec2
+from modalities.hf_config import settings_of
+from modalities.image.encoder import ImageEncoder
+from modalities.image.hf_config import clip_vision
 from pretrain.cli import main
 from pretrain.export import hf
 from tests.pretrain.export.families import ALONE, OVERRIDES, ours, published
@@ -210,3 +215,15 @@ def test_compute_is_that_of_the_steps_that_lead_to_the_checkpoint(tmp_path, toke
     assert (tmp_path / "out/DATA_CARD.md").read_text() == "# Books\n"
     with pytest.raises(InputError, match=r"--data-card .* cannot be read"):
         hf.export(str(tmp_path / "run"), out=tmp_path / "two", data_card=tmp_path / "none.md", checked=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "describe", "settings", "said"),
+    [
+        (AudioEncoder, wav2vec2, {"channels": 8, "mel_bands": 40}, "mel_bands=40 (wav2vec 2.0 needs 0)"),
+        (ImageEncoder, clip_vision, {"image_size": 32, "patch_size": 4, "stem": [8, 8]}, "stem=[8, 8]"),
+    ],
+)
+def test_front_ends_of_no_family_are_named(kind, describe, settings, said):
+    found = describe(settings_of(kind, {"width": 16, "depth": 1, "heads": 2, **settings}, "encoders.x"))
+    assert any(line.startswith(said) for line in found.differences)
