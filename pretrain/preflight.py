@@ -14,12 +14,14 @@ from data.stream import Stream
 from pretrain.checkpoint.preflight import preflight as try_saving
 from pretrain.checkpoint.retention import retention_of
 from pretrain.faults import Faults
-from pretrain.model import Task
+from pretrain.model import Model, Task
 from pretrain.run import RunDirectory
+from pretrain.trial import try_step, worth_it
 
 SHARDS = 16
 """Of a source: those that a manifest names are asked for before the first step, spread over all of them."""
 _SAMPLES = 8
+_COMPUTED = 2  # a loss that sets samples against one another has nothing to do with one
 # A remote shard takes long to come, and each sample may lie in another one; the first is needed at once anyway.
 _REMOTE_SAMPLES = 1
 
@@ -32,6 +34,7 @@ def look(
     streams: Mapping[str, Stream],
     positions: Mapping[str, int],
     size: int,
+    model: Model | None = None,
 ) -> None:
     """Notes all that would keep the run from its first step; for rank 0.
 
@@ -45,6 +48,7 @@ def look(
         streams: task -> its stream, of those that could be opened.
         positions: task -> where it goes on.
         size: of one checkpoint, bytes.
+        model: to try one step with, on the smallest shapes; None where it has computed already, or is divided.
 
     Raises:
         RunError: a remote shard cannot be had, or a sample takes longer than ``loader.deadline_s``.
@@ -57,9 +61,23 @@ def look(
         if len(faults.lines) == known:
             with faults.noted():
                 _prepare_some(config, tasks[name], stream, positions[name])
+                if model is not None and not stream.remote and worth_it(config, model):
+                    _compute_some(config, tasks[name], stream, positions[name], model)
         stream.close()
     with faults.noted():
         try_saving(directory.checkpoints, retention_of(config["checkpoint"]), size)
+
+
+def _compute_some(config: Mapping[str, Any], task: Task, stream: Stream, position: int, model: Model) -> None:
+    """Computes a step of the first few of these samples.
+
+    Raises:
+        InputError: see :func:`pretrain.trial.try_step`.
+    """
+    batch_size = config["tasks"][task.name]["batch_size"]
+    positions = stream.arrange(np.arange(position, position + batch_size))[:_COMPUTED].tolist()
+    unit = prepare_at(TaskData(stream, task.prepare, batch_size), positions, training=True, seat=seats(1)[0])
+    try_step(model, task.name, unit.batch)
 
 
 def _prepare_some(config: Mapping[str, Any], task: Task, stream: Stream, position: int) -> None:

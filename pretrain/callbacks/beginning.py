@@ -158,7 +158,9 @@ class Beginning(pl.Callback):
         if start.step < self.config["max_steps"]:
             faults, size = Faults(), state_bytes(module.model, module.optimizer, module.ema)
             self.company.attempts.note(start.step + 1)
-            look(faults, self.config, self.directory, module.model.tasks, self.streams, start.positions, size)
+            new = start.step == 0 and not is_sharded(module.model)
+            model = module.model if new else None
+            look(faults, self.config, self.directory, module.model.tasks, self.streams, start.positions, size, model)
             self.company.attempts.note(0)
             faults.tell()
 

@@ -68,6 +68,16 @@ def test_faults_of_data_samples_and_disk_are_told_together(told, mlm, shards, tm
     assert "match nothing" in json.loads((tmp_path / "run/ended.json").read_text())["cause"]
 
 
+def test_a_step_that_cannot_be_computed_is_told_with_all_else(told, mlm, shards, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/checkpoints").write_text("in the way")
+    lines = told(*mlm(shards("own"), "+encoders.text.positions=learned", "+encoders.text.max_tokens=4"))
+    assert len(lines) == 2
+    assert lines[0].startswith("task 'mlm': a text of ")
+    assert lines[0].endswith(" tokens exceeds max_tokens=4")
+    assert lines[1].startswith(f"checkpoints cannot be written to '{tmp_path}/run/checkpoints': ")
+
+
 def test_samples_are_tried_where_the_shards_are_sound(told, mlm, shards, tmp_path):
     lines = told(*mlm(shards("own", broken=range(23))))
     assert [line[:53] for line in lines] == ["task 'mlm': 8 samples in a row cannot be used; the la"]
