@@ -27,6 +27,7 @@ class Passes:
 
     Attributes:
         rejected: samples that cannot be used and are left out, once they were read.
+        tells: whether it logs them.
 
     Raises:
         InputError: the source matches nothing or lacks a member.
@@ -39,6 +40,7 @@ class Passes:
             one.require(prepare.needs, setting.max_share)
         self.samples = min(samples, len(self.stream))
         self.rejected: list[Rejected] = []
+        self.tells = True
 
     def batches(self) -> Iterator[Batch]:
         """What ``prepare.collate`` makes, batch after batch; a batch of which nothing can be used is passed over."""
@@ -51,7 +53,7 @@ class Passes:
             (batch,) = step.tasks[self.stream.task]
             if batch:
                 yield batch
-        if not self.rejected:
+        if self.tells and not self.rejected:
             for one in rejected:
                 log.warning("held-out sample %s; it is left out", one)
         self.rejected = rejected

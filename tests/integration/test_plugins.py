@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples import write_examples
 from tests.integration.runs import kill_at, outcome, run, steps
 
 QUICK = ["data.vocab_size=320", "trainer.threads=1", "loader.workers=0", "evaluate.samples=8", "optimizer.lr=2e-3"]
@@ -98,11 +99,7 @@ def test_what_does_not_fit_is_one_line(
 
 
 def test_the_worked_example_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = re.findall(r"<!-- example: (\S+) -->\n```\w+\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    assert sum(code.count("\n") for _, code in found) < 60
-    for name, code in found:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(code)
+    assert 0 < write_examples(DOCS, tmp_path) < 60
     monkeypatch.syspath_prepend(tmp_path)
     own = ["--config-dir", str(tmp_path / "my_configs"), "encoder@encoders.text=convtext", "trusted_roots=[mynet]"]
     command = [*own, "experiment=mlm_tiny", *QUICK, "tasks.mlm.batch_size=8", "max_steps=10"]

@@ -74,6 +74,8 @@ class Gallery(EmbeddingEvaluator):
     def open(self, name: str, setting: Setting) -> None:
         """See :class:`EmbeddingEvaluator`."""
         super().open(file_name(name), setting)
+        for passes in self.passes.values():
+            passes.tells = False  # as with `rejected`
 
     def measure(self, embedded: Mapping[str, Embedded], model: Model) -> Scores:
         """No value; see ``shown``."""
