@@ -44,8 +44,8 @@ def test_three_deaths_in_a_step_name_its_samples(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize(
     ("fatal", "deaths", "step"),
-    # Four are tried before the first step, two of them again for a step on the smallest shapes. Who dies in the first step
-    # may have died by chance: half a death.
+    # Four are tried before the first step, two of them again for a step on the smallest shapes. Who dies in the first
+    # step may have died by chance: half a death.
     [(4 + 2 + 4 * 3 + 2, 3, 4), (2, 6, 1)],
 )
 def test_deaths_in_a_sample_that_is_being_prepared_count_for_the_step_that_waits(
