@@ -1,4 +1,4 @@
-"""Where is computed, outside of training, and batches that go there."""
+"""Where is computed, and batches that go there."""
 
 from __future__ import annotations
 
@@ -25,6 +25,22 @@ def device_of(wanted: str) -> torch.device:
     if not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no GPU here; give --device cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+def accelerator_of(name: str) -> str:
+    """``auto`` means CUDA where there is one, else CPU: Apple's GPU lacks the float64 that sums are kept in.
+
+    Raises:
+        InputError: unknown, or not on this machine.
+    """
+    known = {"auto", "cpu", "cuda", "gpu"}
+    if name not in known:
+        raise InputError(f"trainer.accelerator '{name}' is not there; {choices(name, known)}")
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise InputError(f"trainer.accelerator={name}, but this machine has no CUDA device; choices here: auto, cpu")
+    return name
 
 
 def moved(batch: Any, device: torch.device) -> Any:

@@ -1,4 +1,4 @@
-"""What feeds a run: each task's stream, checked against what the task needs, and the loader over all of them."""
+"""What feeds a run: the loader over the streams of all its tasks."""
 
 from __future__ import annotations
 
@@ -7,51 +7,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from data.errors import InputError
 from data.loading.loader import StepLoader, TaskData
-from data.order.order import Ordering
-from data.store.store import Store
 from data.stream import Stream
 from pretrain.exact import micro_batch_size
-from pretrain.faults import Faults
-from pretrain.model import Model
 from pretrain.module import Pretraining
 from pretrain.run import RunDirectory
 from pretrain.soundness.course import Course
 from pretrain.start import Start
 from pretrain.waiting import PATIENCE_S, Patient
-
-
-def open_streams(
-    config: Mapping[str, Any], model: Model, store: Store, faults: Faults | None = None
-) -> dict[str, Stream]:
-    """Task -> its stream, with all samples but a few known to have the members their task needs.
-
-    Args:
-        config: of the run, resolved.
-        model: whose tasks say what they need.
-        store: where shards are read from.
-        faults: gets what is wrong, and such tasks are left out; None: it is raised.
-
-    Raises:
-        InputError: sources are not given, match nothing, are empty, or lack members; a line for each task.
-    """
-    streams, found = {}, Faults() if faults is None else faults
-    for name, spec in config["tasks"].items():
-        with found.noted():
-            streams[name] = _open_stream(name, spec, config, model, store)
-    if faults is None:
-        found.tell()
-    return streams
-
-
-def _open_stream(name: str, spec: Mapping[str, Any], config: Mapping[str, Any], model: Model, store: Store) -> Stream:
-    if spec["source"] is None:
-        raise InputError(f"tasks.{name}.source is not given; name shards: tasks.{name}.source='shards/own-*.tar'")
-    stream = Stream(name, spec["source"], config["seed"], Ordering(**config["order"]), spec["alpha"], store)
-    for source in stream.sources:
-        source.require(model.tasks[name].prepare.needs, config["quarantine"]["max_share"])
-    return stream
 
 
 class Feed(pl.LightningDataModule):

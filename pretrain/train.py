@@ -27,12 +27,13 @@ from pretrain.callbacks.tracking import Tracking
 from pretrain.checkpoint.retention import retention_of
 from pretrain.closing import report
 from pretrain.company import Company, company_of
+from pretrain.devices import accelerator_of
 from pretrain.ending import Ending
 from pretrain.evaluation.build import build_evaluators
 from pretrain.evaluation.scores import Evaluator
 from pretrain.exact import ExactGradients, check_exact
 from pretrain.faults import Faults
-from pretrain.feed import Feed, open_streams
+from pretrain.feed import Feed
 from pretrain.gradients import Gradients
 from pretrain.host import cores
 from pretrain.model import Model, build_model
@@ -47,8 +48,9 @@ from pretrain.soundness.guard import guard_of
 from pretrain.soundness.incidents import Incidents
 from pretrain.start import facts_of
 from pretrain.storage import open_store
+from pretrain.streams import open_streams
 from pretrain.trackers.mirror import trackers_of
-from pretrain.trainer import accelerator_of, build_trainer
+from pretrain.trainer import build_trainer
 from pretrain.trunks import set_trunks
 
 log = logging.getLogger("pretrain")

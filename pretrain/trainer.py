@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from data.errors import InputError, choices
+from data.errors import InputError
+from pretrain.devices import accelerator_of
 from pretrain.ranks import Process
 from pretrain.strategies import environment_of, strategy_of
 
@@ -51,19 +51,3 @@ def _trainer(options: Mapping[str, Any], process: Process, callbacks: list[pl.Ca
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-
-
-def accelerator_of(name: str) -> str:
-    """``auto`` means CUDA where there is one, else CPU: Apple's GPU lacks the float64 that sums are kept in.
-
-    Raises:
-        InputError: unknown, or not on this machine.
-    """
-    known = {"auto", "cpu", "cuda", "gpu"}
-    if name not in known:
-        raise InputError(f"trainer.accelerator '{name}' is not there; {choices(name, known)}")
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name in ("cuda", "gpu") and not torch.cuda.is_available():
-        raise InputError(f"trainer.accelerator={name}, but this machine has no CUDA device; choices here: auto, cpu")
-    return name

@@ -18,7 +18,6 @@ from data.loading.loader import StepLoader, TaskData
 from pretrain import config
 from pretrain.build import make
 from pretrain.exact import ExactGradients
-from pretrain.feed import open_streams
 from pretrain.gradients import Gradients
 from pretrain.model import Model, build_model
 from pretrain.optim.ema import Ema
@@ -27,6 +26,7 @@ from pretrain.sharding.norms import clip
 from pretrain.sharding.shard import reshard, shard
 from pretrain.steps import TrainerStep
 from pretrain.storage import open_store
+from pretrain.streams import open_streams
 from tests.integration.runs import SMALL
 
 MODALITIES = ("text", "image", "audio")

@@ -13,7 +13,6 @@ from pretrain.build import make
 from pretrain.checkpoint.retention import retention_of
 from pretrain.evaluation.heldout import check_heldout
 from pretrain.faults import Faults
-from pretrain.feed import open_streams
 from pretrain.model import Model, Task
 from pretrain.plan.batches import Drawn, draw, rates, units
 from pretrain.plan.depth import deep_trunks, rehearse_deep
@@ -21,6 +20,7 @@ from pretrain.plan.rehearsal import Rehearsal, check_precision, fake_model, rehe
 from pretrain.plan.standin import stand_in
 from pretrain.preflight import SHARDS
 from pretrain.storage import open_store
+from pretrain.streams import open_streams
 from pretrain.trunks import set_trunks
 
 _WHOLE, _LARGEST_AT_ONCE = 1, 2

@@ -77,8 +77,8 @@ def main(argv: list[str]) -> int:
     from pretrain import config
 
     composed = config.load(arguments.overrides, arguments.config_dir)
+    from pretrain.devices import accelerator_of
     from pretrain.plan.plan import Planner
-    from pretrain.trainer import accelerator_of
 
     planner = Planner(composed)
     tried = [planner.plan(composed["micro_batch_size"])] if limit is None else planner.fit(limit)

@@ -7,9 +7,9 @@ import pytest
 from data.loading.loader import StepLoader, TaskData
 from modalities.objective import Step
 from pretrain import config
-from pretrain.feed import open_streams
 from pretrain.model import build_model
 from pretrain.storage import open_store
+from pretrain.streams import open_streams
 from tests.integration.runs import SMALL
 
 BATCH = 8

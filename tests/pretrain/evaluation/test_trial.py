@@ -10,9 +10,9 @@ from data.errors import InputError
 from data.store.store import Store
 from pretrain import trial
 from pretrain.build import make
-from pretrain.feed import open_streams
 from pretrain.model import build_model
 from pretrain.plan.batches import draw
+from pretrain.streams import open_streams
 from pretrain.trial import try_step, worth_it
 from tests.pretrain.embedding.small import SMALL, composed
 

@@ -13,11 +13,11 @@ from modalities.objective import Step
 from pretrain import config
 from pretrain.build import make
 from pretrain.cli import main
-from pretrain.feed import open_streams
 from pretrain.model import build_model
 from pretrain.plan.plan import Planner
 from pretrain.sharding.norms import clip
 from pretrain.storage import open_store
+from pretrain.streams import open_streams
 from pretrain.trunks import set_trunks
 from pretrain.verbs.plan import size_of
 
