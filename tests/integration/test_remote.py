@@ -84,6 +84,7 @@ def test_remote_shards_with_faults_give_the_same_run_as_local_ones(endpoint, tmp
     assert rows[-1]["mlm/epoch"] == pytest.approx(60 * 16 / len(Stream("mlm", str(held[0].parent / "own-*.tar"), 0)))
 
 
+@pytest.mark.slow
 def test_embedding_remote_shards_with_faults_gives_what_local_ones_give(endpoint, tmp_path, tokenizer_path):
     store, held = endpoint
     small.run(tmp_path / "run", tokenizer_path)

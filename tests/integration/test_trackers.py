@@ -139,7 +139,8 @@ def test_a_killed_service_ends_its_mirror_alone(tmp_path: Path) -> None:
     equals_file(history(folder), folder)
 
 
-@pytest.mark.parametrize("server", ["hangs", pytest.param("refuses", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["hangs", "refuses"])
 def test_a_server_that_does_not_answer_is_not_noticed(plain: Path, tmp_path: Path, monkeypatch, server: str) -> None:
     folder = tmp_path / "run"
     with socket.socket() as listening:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.faulty_store import FaultyStore
 from tests.integration.runs import SMALL
+from tests.marks import slow
 
 SECRETS = {
     "password of a URL": "hunter22canary",
@@ -26,9 +27,7 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize(
-    "ending", ["done", "unreachable", "wrong input", pytest.param("failure", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("ending", ["done", slow("unreachable"), "wrong input", slow("failure")])
 def test_nothing_of_them_is_kept(shards, tokenizer_path, tmp_path: Path, ending: str) -> None:
     shards("own", 20, max_bytes=10**6)
     [held] = sorted((tmp_path / "shards").glob("own-*.tar"))
