@@ -49,7 +49,7 @@ from pretrain.soundness.incidents import Incidents
 from pretrain.start import facts_of
 from pretrain.storage import open_store
 from pretrain.streams import open_streams
-from pretrain.trackers.mirror import trackers_of
+from pretrain.trackers.mirror import names_of, trackers_of
 from pretrain.trainer import build_trainer
 from pretrain.trunks import set_trunks
 
@@ -178,7 +178,7 @@ def edge_of_a_step(
         Reaction(incidents, company.agreement, beginning, saving, directory, **sick["rewind"]),
         saving,
         Report(directory, config["report"]["enabled"], config["report"]["every_s"]),
-        Tracking(directory.path, list(config["logger"])),
+        Tracking(directory.path, names_of(config, directory.path)),
         StopOnSignal(saving, company, max_steps),
     ]
 

@@ -4,6 +4,7 @@ import os
 
 # A cache of another project or run must not answer for the code under test; subprocesses of tests inherit this.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["WANDB_MODE"] = "disabled"  # somebody who is logged in does not mean to see the runs of tests there
 
 import numpy as np
 import pytest

@@ -33,13 +33,14 @@ def trackers_of(config: Mapping[str, Any], directory: Path) -> dict[str, Tracker
     found = {name: make(node, f"logger.{name}", directory=directory) for name, node in config["logger"].items()}
     for name, tracker in found.items():
         if not isinstance(tracker, Tracker):
-            known = (
-                "pretrain.trackers.tensorboard.TensorBoard",
-                "pretrain.trackers.weights_and_biases.WeightsAndBiases",
-            )
             given = str(config["logger"][name]["_target_"])
-            raise InputError(f"logger.{name}._target_ '{given}' is no tracker; {choices(given, known)}")
+            raise InputError(f"logger.{name}._target_ '{given}' is no tracker; {choices(given, _KNOWN)}")
     return found
+
+
+def names_of(config: Mapping[str, Any], directory: Path) -> list[str]:
+    """Those trackers of ``logger`` that a run started here and now is mirrored to."""
+    return [name for name, tracker in trackers_of(config, directory).items() if tracker.wanted]
 
 
 class Mirror:

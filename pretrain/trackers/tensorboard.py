@@ -29,7 +29,7 @@ class TensorBoard(Tracker):
 
     def __init__(self, directory: Path) -> None:
         if importlib.util.find_spec("tensorboard") is None:
-            raise InputError("the package tensorboard is not installed; pip install 'pretrain[tensorboard]'")
+            raise InputError("the package tensorboard is not installed; pip install tensorboard, or give logger=none")
         self.folder = directory / "tensorboard"
         self._writer: Any = None
         self._before: set[Path] = set()

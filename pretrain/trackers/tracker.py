@@ -23,10 +23,12 @@ class Tracker(ABC):
         key: names what is delivered to, in the names of files.
         answers: the service itself says which steps it has. Otherwise what was sent counts once :meth:`finish` has
             closed it as a segment, and an open segment that a killed process has left is written again.
+        wanted: whether a run that does not name it is mirrored to it on this host.
     """
 
     key: str
     answers: bool
+    wanted: bool = True
 
     @abstractmethod
     def begin(self, delivered: Delivered, patience_s: float) -> int:

@@ -6,15 +6,18 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from data.errors import InputError, choices
 from pretrain.redaction import redact
 from pretrain.trackers.delivered import Delivered
 from pretrain.trackers.tracker import Tracker, TrackerError
 
-MODES = ("online", "offline")
+MODES = ("online", "offline", "auto")
+_SERVER = "https://api.wandb.ai"
 
 
 class WeightsAndBiases(Tracker):
@@ -25,7 +28,8 @@ class WeightsAndBiases(Tracker):
     Args:
         directory: of the run; wandb's own files are in ``wandb/`` of it.
         project: of wandb.
-        mode: ``online``, or ``offline`` for a host without a network.
+        mode: ``online``; ``offline`` for a host without a network; ``auto``: what ``WANDB_MODE`` says; without
+            it online where this host is logged in, and not at all elsewhere.
 
     Raises:
         InputError: unknown ``mode``.
@@ -34,6 +38,9 @@ class WeightsAndBiases(Tracker):
     def __init__(self, directory: Path, project: str, mode: str) -> None:
         if mode not in MODES:
             raise InputError(f"mode '{mode}' is unknown; {choices(mode, MODES)}")
+        if mode == "auto":
+            mode = mode_of_this_host()
+            self.wanted = mode != "disabled"
         self.directory, self.project, self.mode = directory, redact(project), mode
         self.key = f"wandb-{mode}"
         self.answers = mode == "online"
@@ -112,6 +119,23 @@ class WeightsAndBiases(Tracker):
         if not kept.exists():
             kept.write_text(secrets.token_hex(4))
         return kept.read_text().strip()
+
+
+def mode_of_this_host() -> str:
+    """``WANDB_MODE``, if it says something; else ``online`` where wandb would find a key, ``disabled`` elsewhere."""
+    given = os.environ.get("WANDB_MODE", "").lower()
+    if given in ("offline", "dryrun"):
+        return "offline"
+    if given == "disabled":
+        return given
+    if os.environ.get("WANDB_API_KEY"):
+        return "online"
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or _SERVER).hostname or ""
+    try:
+        known = netrc(os.environ.get("NETRC")).authenticators(host)
+    except (OSError, NetrcParseError):
+        known = None  # nobody has logged in here
+    return "online" if known else "disabled"
 
 
 def _first_line(error: BaseException) -> str:

@@ -39,7 +39,7 @@ def sync(folder: Path, arguments: argparse.Namespace) -> None:
     config = RunDirectory(str(folder), rank=-1).frozen_config()
     loggers: dict[str, Any] = dict((config or {}).get("logger") or {})
     if not loggers:
-        raise InputError(f"'{folder}' has no tracker; continue it with logger=wandb or logger=tensorboard")
+        raise InputError(f"'{folder}' has no tracker; continue it with logger=auto, wandb or tensorboard")
     if arguments.tracker is not None and arguments.tracker not in loggers:
         raise InputError(f"--tracker '{arguments.tracker}' is none of the run's; {choices(arguments.tracker, loggers)}")
     for node in loggers.values():
@@ -49,6 +49,9 @@ def sync(folder: Path, arguments: argparse.Namespace) -> None:
     ending.set()
     for name, tracker in trackers_of({"logger": loggers}, folder.absolute()).items():
         if arguments.tracker not in (None, name):
+            continue
+        if not tracker.wanted:
+            print(f"{folder}: nothing to {name}, to which this host is not logged in; `wandb login`, or give --offline")
             continue
         patience = arguments.patience
         if arguments.with_trainer:

@@ -27,6 +27,7 @@ SMALL = [
     "evaluate.batch_size=4",
     "trainer.threads=1",
     "loader.workers=0",
+    "logger=none",
     "schedule.warmup_steps=2",
     *(
         f"encoders.{name}.{key}"

@@ -18,6 +18,7 @@ QUICK = [
     "evaluate.samples=8",
     "checkpoint.every_n_steps=2",
     "loader.workers=0",
+    "logger=none",
     "trainer.threads=1",
     "micro_batch_size=8",
     "tasks.views.batch_size=12",

@@ -12,7 +12,14 @@ from safetensors.torch import load_file
 from tests.integration.runs import run
 from tests.pretrain.export.families import OVERRIDES
 
-QUICK = ["data=demo", "data.vocab_size=320", "trainer.threads=1", "loader.workers=0", "evaluate.samples=8"]
+QUICK = [
+    "data=demo",
+    "data.vocab_size=320",
+    "trainer.threads=1",
+    "loader.workers=0",
+    "logger=none",
+    "evaluate.samples=8",
+]
 QUICK += ["schedule.warmup_steps=0", "evaluate.every_n_steps=50"]
 
 

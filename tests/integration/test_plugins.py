@@ -11,7 +11,14 @@ import pytest
 from tests.examples import write_examples
 from tests.integration.runs import kill_at, outcome, run, steps
 
-QUICK = ["data.vocab_size=320", "trainer.threads=1", "loader.workers=0", "evaluate.samples=8", "optimizer.lr=2e-3"]
+QUICK = [
+    "data.vocab_size=320",
+    "trainer.threads=1",
+    "loader.workers=0",
+    "logger=none",
+    "evaluate.samples=8",
+    "optimizer.lr=2e-3",
+]
 QUICK += ["schedule.warmup_steps=2", "checkpoint.every_n_steps=3", "evaluate.every_n_steps=50"]
 TEXT = ["encoder@encoders.text=hf_bert", "encoders.text.width=32", "tasks.mlm.batch_size=8"]
 IMAGE = ["encoders.text.width=32", "encoders.text.depth=1", "tasks.clip.batch_size=8"]

@@ -10,7 +10,14 @@ import pytest
 
 from tests.integration.runs import run, steps
 
-QUICK = ["data=demo", "data.vocab_size=320", "trainer.threads=1", "loader.workers=0", "evaluate.samples=4"]
+QUICK = [
+    "data=demo",
+    "data.vocab_size=320",
+    "trainer.threads=1",
+    "loader.workers=0",
+    "logger=none",
+    "evaluate.samples=4",
+]
 QUICK += ["checkpoint.every_n_steps=100", "schedule.warmup_steps=2", "evaluate.batch_size=4"]
 TEXT = [f"encoders.text.{key}" for key in ("width=32", "depth=2", "heads=2")]
 IMAGE = [f"encoders.image.{key}" for key in ("width=32", "depth=2", "heads=2", "image_size=64")]

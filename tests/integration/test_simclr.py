@@ -18,7 +18,7 @@ def test_simclr_is_one_file_and_one_yaml(tmp_path: Path, monkeypatch: pytest.Mon
     write_examples(DOCS, tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     own = ["--config-dir", str(tmp_path / "my_configs"), "experiment=simclr", "trusted_roots=[mysimclr]"]
-    quick = ["trainer.threads=1", "loader.workers=0", "evaluate.samples=16", "optimizer.lr=3e-3"]
+    quick = ["trainer.threads=1", "loader.workers=0", "logger=none", "evaluate.samples=16", "optimizer.lr=3e-3"]
     quick += ["max_steps=12", "tasks.views.batch_size=16"]
     quick += ["schedule.warmup_steps=2", f"micro_batch_size={micro}"]
     assert run([*own, *quick, f"run_dir={tmp_path / 'run'}"]) == 0

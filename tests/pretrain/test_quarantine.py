@@ -54,6 +54,7 @@ def command(tmp_path, tokenizer_path, vocab_size):
             "evaluate.batch_size=8",
             "evaluate.every_n_steps=4",
             "loader.workers=0",
+            "logger=none",
             "trainer.threads=1",
             *(f"encoders.{name}.{key}" for name in ("text", "image") for key in ("width=16", "depth=1", "heads=2")),
             "schedule.warmup_steps=2",

@@ -24,6 +24,7 @@ def check(frozen, *overrides, allowed=()):
         "optimizer.lr=0.1",
         "gradient_clip_norm=null",
         "loader.workers=0",
+        "logger=none",
         "micro_batch_size=4",
         "tasks.mlm.weight=2",
         "tasks.mlm.heldout=null",

@@ -11,7 +11,8 @@ import pytest
 
 from data.errors import InputError
 from pretrain.trackers.delivered import Delivered
-from pretrain.trackers.mirror import Mirror, trackers_of
+from pretrain import config
+from pretrain.trackers.mirror import Mirror, names_of, trackers_of
 from pretrain.trackers.settled import Settled, WithdrawnError, last_settled
 from pretrain.trackers.tracker import Tracker, TrackerError
 
@@ -149,3 +150,30 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
     (tmp_path / "trackers/lines.json").write_text("{")
     with pytest.raises(InputError, match=r"lines\.json' does not say"):
         Delivered.read(tmp_path, "lines")
+
+
+@pytest.mark.parametrize(
+    ("said", "names", "mode"),
+    [
+        ({}, ["tensorboard"], None),
+        ({"WANDB_API_KEY": "k"}, ["tensorboard", "wandb"], "online"),
+        ({"NETRC": "machine api.wandb.ai login user password k"}, ["tensorboard", "wandb"], "online"),
+        ({"NETRC": "machine api.wandb.ai login user password k", "WANDB_BASE_URL": "https://own"}, ["tensorboard"], None),
+        ({"NETRC": "no such word"}, ["tensorboard"], None),
+        ({"WANDB_API_KEY": "k", "WANDB_MODE": "disabled"}, ["tensorboard"], None),
+        ({"WANDB_MODE": "offline"}, ["tensorboard", "wandb"], "offline"),
+    ],
+)
+def test_a_run_that_asks_for_none_has_tensorboard_and_wandb_where_one_is_logged_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, str], names: list[str], mode: str | None
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "netrc").write_text(said.get("NETRC", ""))
+    for name, value in {**said, "NETRC": str(tmp_path / "netrc")}.items():
+        monkeypatch.setenv(name, value)
+    composed = config.load(["experiment=mlm_tiny"])
+    assert names_of(composed, tmp_path) == names
+    if mode is not None:
+        assert trackers_of(composed, tmp_path)["wandb"].key == f"wandb-{mode}"
+    assert names_of(config.load(["experiment=mlm_tiny", "logger=none"]), tmp_path) == []

@@ -12,6 +12,7 @@ QUICK = [
     "schedule.warmup_steps=2",
     "trainer.threads=1",
     "loader.workers=0",
+    "logger=none",
     "report.enabled=false",
 ]
 
