@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import nullcontext
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 from data.loading.loader import StepBatch
 from pretrain.callbacks.quarantine import HELD_OUT, rows, write
 from pretrain.evaluation import results, shown
-from pretrain.evaluation.scores import Evaluator, Scores, tables_of
-from pretrain.model import Model
+from pretrain.evaluation.measure import measure
+from pretrain.evaluation.scores import Evaluator, tables_of
 from pretrain.module import Pretraining
 from pretrain.run import RunDirectory
-from pretrain.sharding.shard import reshard
 
 log = logging.getLogger("pretrain")
 
@@ -53,7 +50,8 @@ class Evaluation(pl.Callback):
         if self.untrained and pl_module.steps_done == 0:
             scores = measure(pl_module.model, self.evaluators)
             if trainer.is_global_zero:
-                results.write(results.baseline_of(self.directory.path), 0, "", False, scores)
+                with _a_full_disk_is_a_warning("what was measured before the first step"):
+                    results.write(results.baseline_of(self.directory.path), 0, "", False, scores)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
@@ -70,8 +68,9 @@ class Evaluation(pl.Callback):
             pl_module.held_out = {f"heldout/{name}": score["value"] for name, score in scores.items()}
             if trainer.is_global_zero:
                 self._report(step)
-                self.directory.write_results(step, scores, tables_of(due))
-                show(self.directory.path, step, due)
+                with _a_full_disk_is_a_warning(f"what was measured after step {step} (it stands in metrics.jsonl)"):
+                    self.directory.write_results(step, scores, tables_of(due))
+                shown.write_all(self.directory.path, step, due)
 
     def due(self, step: int) -> list[Evaluator]:
         """The evaluators that measure after ``step``; all at the end."""
@@ -86,27 +85,10 @@ class Evaluation(pl.Callback):
         write(self.directory, 0, step, HELD_OUT, new)
 
 
-def show(run: Path, step: int, evaluators: Sequence[Evaluator]) -> None:
-    """Writes what evaluators have to show after ``step``. A disk that does not take it is a warning, nothing more."""
-    for one in evaluators:
-        found, name = getattr(one, "shown", None), getattr(one, "name", "")
-        if found is None:
-            continue
-        try:
-            shown.write(run, step, name, found)
-        except OSError as error:
-            log.warning("what '%s' shows of held-out data cannot be written: %s", name, error)
-
-
-def measure(model: Model, evaluators: list[Evaluator]) -> Scores:
-    """What all ``evaluators`` find, with the model in evaluation mode."""
-    model.eval()
-    scores: Scores = {}
-    with torch.no_grad():
-        for evaluator in evaluators:
-            scores |= model.run(evaluator, model)
-    for evaluator in evaluators:
-        getattr(evaluator, "forget", lambda: None)()  # embeddings of these very weights
-    model.train()
-    reshard(model)  # what was gathered may be averages, and is not the next step's
-    return scores
+@contextmanager
+def _a_full_disk_is_a_warning(what: str) -> Iterator[None]:
+    """Training is worth more than what is written beside it; the next measurement replaces what is missing now."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s cannot be written: %s; the run goes on", what, error.strerror or error)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from data.errors import InputError
 from pretrain.checkpoint.disk import make, replace
+
+log = logging.getLogger("pretrain")
 
 FOLDER = "shown"
 Exhibit: TypeAlias = dict[str, Any]
@@ -31,6 +35,18 @@ def write(run: Path, step: int, name: str, shown: Exhibit) -> None:
         return
     make(path.parent)
     replace(path, encoded({"step": step, "name": name, **shown}))
+
+
+def write_all(run: Path, step: int, evaluators: Iterable[Any]) -> None:
+    """Writes what ``evaluators`` have to show after ``step``. A full disk is a warning."""
+    for one in evaluators:
+        found, name = getattr(one, "shown", None), getattr(one, "name", "")
+        if found is None:
+            continue
+        try:
+            write(run, step, name, found)
+        except OSError as error:
+            log.warning("what '%s' shows of held-out data cannot be written: %s", name, error)
 
 
 def all_of(run: Path) -> list[Exhibit]:

@@ -14,9 +14,9 @@ from data.errors import InputError
 from data.store.store import Store
 from pretrain import checkpoint, config
 from pretrain.build import make
-from pretrain.callbacks.evaluation import measure
 from pretrain.checkpoint.folder import MANIFEST
 from pretrain.evaluation.build import build_evaluators
+from pretrain.evaluation.measure import measure
 from pretrain.evaluation.scores import Scores, Table, tables_of
 from pretrain.model import build_model
 from pretrain.run import STARTS, RunDirectory

@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pretrain import checkpoint
-from pretrain.callbacks.evaluation import show
 from pretrain.checkpoint.disk import make
-from pretrain.evaluation import results
+from pretrain.evaluation import results, shown
 from pretrain.evaluation.subject import Subject, digest_of
 from pretrain.run import RunDirectory
 from pretrain.runs.holder import holder
@@ -127,6 +126,6 @@ class Watcher:
             scores = self.subject.measure()
             file = results.path_of(self.directory.path, step)
             results.write(file, step, digest, self.subject.averaged, scores, self.subject.tables)
-            show(self.directory.path, step, self.subject.evaluators)
+            shown.write_all(self.directory.path, step, self.subject.evaluators)
         self.said(step, len(scores))
         return True

@@ -78,9 +78,8 @@ def main(argv: list[str]) -> int:
 
 def _once(arguments: argparse.Namespace, given: list[str]) -> int:
     from pretrain import checkpoint
-    from pretrain.callbacks.evaluation import show
     from pretrain.closing import table
-    from pretrain.evaluation import results
+    from pretrain.evaluation import results, shown
     from pretrain.evaluation.subject import digest_of
     from pretrain.report import listing
 
@@ -98,7 +97,7 @@ def _once(arguments: argparse.Namespace, given: list[str]) -> int:
     try:
         results.write(file, step, of, subject.averaged, scores, tables)
         if run is not None and not arguments.untrained and arguments.out is None:
-            show(run.path, step, subject.evaluators)
+            shown.write_all(run.path, step, subject.evaluators)
     except OSError as error:
         raise InputError(f"'{file}' cannot be written: {error.strerror}") from None
     found = {"step": step, "metrics": scores} | ({"tables": tables} if tables else {})

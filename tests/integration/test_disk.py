@@ -20,7 +20,7 @@ from tests.integration.runs import SMALL, outcome, run, start, wait
 from tests.integration.small_disk import fill, on_small_disk, writable
 
 STANDS = "an older one stands"
-LONG = [*SMALL, "max_steps=90", "evaluate.every_n_steps=90", "checkpoint.every_n_steps=10"]
+LONG = [*SMALL, "max_steps=90", "evaluate.every_n_steps=10", "checkpoint.every_n_steps=10"]
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -85,6 +85,17 @@ def test_a_disk_that_is_full_or_read_only_for_a_while(tmp_path: Path, how: str) 
         assert outcome(run_dir) == outcome(twin)
 
     on_small_disk(tmp_path / "disk", "60m", body)
+
+
+def test_what_an_untrained_model_gives_is_not_worth_a_run(tmp_path: Path) -> None:
+    run_dir, errors = tmp_path / "run", tmp_path / "errors"
+    run_dir.mkdir()
+    (run_dir / "evaluations").write_text("in the way")
+    arguments = [*SMALL, "evaluate.untrained=true", f"run_dir={run_dir}"]
+    assert wait(start(arguments, told_in(errors))) == 0
+    assert "what was measured before the first step cannot be written: Not a directory; the run goes on" in " ".join(
+        errors.read_text().split()
+    )
 
 
 def test_no_room_is_found_before_the_first_step(tmp_path: Path) -> None:

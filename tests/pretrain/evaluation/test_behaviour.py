@@ -13,11 +13,11 @@ from data.store.store import Store
 from data.write import write
 from modalities.text.tokenizer import TextTokenizer
 from pretrain import config
-from pretrain.callbacks.evaluation import measure
 from pretrain.cli import main
 from pretrain.evaluation import results
 from pretrain.evaluation.behaviour.suite import read_suite
 from pretrain.evaluation.build import build_evaluators
+from pretrain.evaluation.measure import measure
 from pretrain.evaluation.metrics import behaviour as metrics
 from pretrain.evaluation.scores import tables_of
 from pretrain.model import build_model

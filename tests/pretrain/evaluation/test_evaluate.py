@@ -4,10 +4,10 @@ import re
 import pytest
 
 from data.store.store import Store
-from pretrain.callbacks.evaluation import measure
 from pretrain.cli import main
 from pretrain.evaluation import results
 from pretrain.evaluation.build import build_evaluators
+from pretrain.evaluation.measure import measure
 from pretrain.export.origin import open_origin
 from pretrain.model import build_model
 from pretrain.report.facts import read_facts

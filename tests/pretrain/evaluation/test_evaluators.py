@@ -11,8 +11,9 @@ from data.errors import InputError
 from data.store.store import Store
 from data.write import write
 from pretrain import config
-from pretrain.callbacks.evaluation import Evaluation, measure
+from pretrain.callbacks.evaluation import Evaluation
 from pretrain.evaluation.build import build_evaluators
+from pretrain.evaluation.measure import measure
 from pretrain.evaluation.metrics import health, linear, retrieval, zero_shot
 from pretrain.model import build_model
 from tests.conftest import png, sentence, wav

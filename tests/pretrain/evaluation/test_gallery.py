@@ -8,11 +8,11 @@ import torch
 
 from data.errors import InputError
 from data.store.store import Store
-from pretrain.callbacks.evaluation import measure, show
 from pretrain.evaluation import shown
 from pretrain.evaluation.build import build_evaluators
 from pretrain.evaluation.exhibit import MOST
 from pretrain.evaluation.kinds.gallery import Gallery
+from pretrain.evaluation.measure import measure
 from pretrain.model import build_model
 from pretrain.run import RunDirectory
 from pretrain.vectors import unit
@@ -73,11 +73,11 @@ def test_samples_are_looked_at_once_and_places_follow_the_weights(galleries):
 
 def test_a_run_that_goes_back_shows_nothing_of_later_steps(galleries, tmp_path):
     _, found = galleries
-    show(tmp_path, 20, found)
+    shown.write_all(tmp_path, 20, found)
     (path,) = (tmp_path / "shown").iterdir()
     assert json.loads(path.read_text())["step"] == 20
     assert path.stat().st_size < MOST
-    show(tmp_path, 10, found)  # of an older checkpoint, evaluated later
+    shown.write_all(tmp_path, 10, found)  # of an older checkpoint, evaluated later
     assert shown.all_of(tmp_path)[0]["step"] == 20
     run = RunDirectory(str(tmp_path), rank=-1)
     run.rewind(20)
@@ -89,7 +89,7 @@ def test_a_run_that_goes_back_shows_nothing_of_later_steps(galleries, tmp_path):
 def test_a_full_disk_is_a_warning(galleries, tmp_path, caplog):
     (tmp_path / "shown").write_text("in the way")
     with caplog.at_level("WARNING", "pretrain"):
-        show(tmp_path, 20, galleries[1])
+        shown.write_all(tmp_path, 20, galleries[1])
     assert "what 'text-image-audio' shows of held-out data cannot be written" in caplog.text
 
 

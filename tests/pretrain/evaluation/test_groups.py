@@ -11,10 +11,10 @@ from data.store.store import Store
 from data.write import write
 from modalities.audio.quantizer import perplexity
 from pretrain import config
-from pretrain.callbacks.evaluation import measure
 from pretrain.cli import main
 from pretrain.evaluation.build import build_evaluators
 from pretrain.evaluation.heldout import Heldout
+from pretrain.evaluation.measure import measure
 from pretrain.model import build_model
 from tests.conftest import sentence, wav
 from tests.modalities.parity.numbers import randomise

@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from modalities.layout import Layout
-from pretrain.callbacks.evaluation import measure
+from pretrain.evaluation.measure import measure
 from pretrain.optim.muon import Muon
 from pretrain.sharding.shard import fsdp_parts, kept_whole
 from tests.spread import STILL, Plan, build, outcome, run, spread, train

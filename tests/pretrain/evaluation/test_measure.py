@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from pretrain.callbacks.evaluation import measure
+from pretrain.evaluation.measure import measure
 from pretrain.model import Model
 
 
