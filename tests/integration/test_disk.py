@@ -93,7 +93,7 @@ def test_what_an_untrained_model_gives_is_not_worth_a_run(tmp_path: Path) -> Non
     (run_dir / "evaluations").write_text("in the way")
     arguments = [*SMALL, "evaluate.untrained=true", f"run_dir={run_dir}"]
     assert wait(start(arguments, told_in(errors))) == 0
-    assert "what was measured before the first step cannot be written: Not a directory; the run goes on" in " ".join(
+    assert "what was measured before the first step cannot be written: File exists; the run goes on" in " ".join(
         errors.read_text().split()
     )
 
