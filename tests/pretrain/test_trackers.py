@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from data.errors import InputError
-from pretrain.trackers.delivered import Delivered
 from pretrain import config
+from pretrain.trackers.delivered import Delivered
 from pretrain.trackers.mirror import Mirror, names_of, trackers_of
 from pretrain.trackers.settled import Settled, WithdrawnError, last_settled
 from pretrain.trackers.tracker import Tracker, TrackerError
+
+
+LOGIN = "machine api.wandb.ai login user password k"
 
 
 class Lines(Tracker):
@@ -157,8 +160,8 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
     [
         ({}, ["tensorboard"], None),
         ({"WANDB_API_KEY": "k"}, ["tensorboard", "wandb"], "online"),
-        ({"NETRC": "machine api.wandb.ai login user password k"}, ["tensorboard", "wandb"], "online"),
-        ({"NETRC": "machine api.wandb.ai login user password k", "WANDB_BASE_URL": "https://own"}, ["tensorboard"], None),
+        ({"NETRC": LOGIN}, ["tensorboard", "wandb"], "online"),
+        ({"NETRC": LOGIN, "WANDB_BASE_URL": "https://own"}, ["tensorboard"], None),
         ({"NETRC": "no such word"}, ["tensorboard"], None),
         ({"WANDB_API_KEY": "k", "WANDB_MODE": "disabled"}, ["tensorboard"], None),
         ({"WANDB_MODE": "offline"}, ["tensorboard", "wandb"], "offline"),
