@@ -16,7 +16,6 @@ from pretrain.trackers.mirror import Mirror, names_of, trackers_of
 from pretrain.trackers.settled import Settled, WithdrawnError, last_settled
 from pretrain.trackers.tracker import Tracker, TrackerError
 
-
 LOGIN = "machine api.wandb.ai login user password k"
 
 

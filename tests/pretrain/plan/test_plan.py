@@ -9,12 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data.errors import InputError
 from data.loading.loader import StepLoader, TaskData
+from modalities.initialisation import RECIPES
 from modalities.objective import Step
 from pretrain import config
 from pretrain.build import make
 from pretrain.cli import main
 from pretrain.model import build_model
 from pretrain.plan.plan import Planner
+from pretrain.plan.rehearsal import fake_model
 from pretrain.sharding.norms import clip
 from pretrain.storage import open_store
 from pretrain.streams import open_streams
@@ -160,3 +162,9 @@ def test_sizes(text, size):
 def test_what_is_no_size_is_said(text):
     with pytest.raises(InputError, match="is no size"):
         size_of(text)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_no_initialisation_needs_numbers(recipe):
+    model, _ = fake_model(composed("experiment=mlm_tiny", f"+encoders.text.trunk.initialisation={recipe}"))
+    assert sum(p.numel() for p in model.parameters()) > 100_000
