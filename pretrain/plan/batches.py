@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from data.errors import InputError, SampleError
 from data.seeds import Randomness
@@ -17,6 +18,8 @@ from modalities.prepare import Batch, Item, Prepare, Sides
 DRAWN = 256
 """Samples whose sizes stand for those of all."""
 _TRIED = 2 * DRAWN
+_PICTURE = 3
+"""Dimensions of a prepared picture."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,26 @@ class Drawn:
     items: list[Item]
     unusable: tuple[int, str]
 
-    def batch(self, size: int, begin: int = 0, largest: bool = False) -> Batch:
+    def batch(self, size: int, begin: int = 0, few: int | None = None) -> Batch:
         """A micro-batch of ``size`` samples.
 
         Args:
             size: how many.
             begin: number of the first among those drawn; from any multiple of ``size`` on they are of medium size.
-            largest: of the largest samples instead.
+            few: so many of them come again and again; None: all.
         """
-        items = sorted(self.items, key=_extent, reverse=True) if largest else self.items
-        return self.prepare.collate([items[(begin + n) % len(items)] for n in range(size)])
+        few = min(few or len(self.items), len(self.items))
+        return self.prepare.collate([self.items[(begin + n) % few] for n in range(size)])
+
+    def for_batches_of(self, size: int, largest: bool) -> Drawn:
+        """Those to fill micro-batches of ``size`` samples with: medium ones, or the ``largest`` that there are."""
+        if not largest:
+            return self
+        return replace(self, items=_mixed(sorted(self.items, key=_extent, reverse=True)[:size]))
+
+    def without_contents(self, fake: FakeTensorMode) -> Drawn:
+        """The same with fake pictures: 30,000 real ones are some gigabytes, and their contents decide nothing."""
+        return replace(self, items=[_without_pictures(item, fake) for item in self.items])
 
 
 def draw(stream: Stream, prepare: Prepare, count: int = DRAWN) -> Drawn:
@@ -69,6 +82,12 @@ def _extent(item: Any) -> int:
     if isinstance(item, Mapping):
         return sum(map(_extent, item.values()))
     return item.size if isinstance(item, np.ndarray) else item.numel() if isinstance(item, Tensor) else 0
+
+
+def _without_pictures(item: Any, fake: FakeTensorMode) -> Any:
+    if isinstance(item, Mapping):
+        return {name: _without_pictures(part, fake) for name, part in item.items()}
+    return fake.from_tensor(item) if isinstance(item, Tensor) and item.ndim == _PICTURE else item
 
 
 def _mixed(items: list[Item]) -> list[Item]:

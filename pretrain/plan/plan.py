@@ -15,8 +15,9 @@ from pretrain.evaluation.heldout import check_heldout
 from pretrain.faults import Faults
 from pretrain.model import Model, Task
 from pretrain.plan.batches import Drawn, draw, rates, units
+from pretrain.plan.breadth import rehearse_broad, step_of, wide_tasks
 from pretrain.plan.depth import deep_trunks, rehearse_deep
-from pretrain.plan.rehearsal import Rehearsal, check_precision, fake_model, rehearse
+from pretrain.plan.rehearsal import Rehearsal, check_precision, fake_model, rehearse, shares_of
 from pretrain.plan.standin import stand_in
 from pretrain.preflight import SHARDS
 from pretrain.storage import open_store
@@ -221,10 +222,13 @@ class Planner:
             found = Plan(*about, trainer["precision"], fitting=fitting, faults=faults, remarks=self.remarks)
         else:
             set_trunks(self.model, {**trainer, "compile": False})
+            wide = (shares_of(config, devices, micro_batch_size), wide_tasks(self.model), step_of(self.model))
             rehearsal = rehearse_deep(
                 config,
                 deep_trunks(config, self.model),
-                lambda config: rehearse(config, self.drawn, devices, micro_batch_size, largest),
+                lambda config: rehearse_broad(
+                    *wide, lambda shares: rehearse(config, self.drawn, devices, shares, largest)
+                ),
             )
             kept = retention_of(config["checkpoint"])
             found = Plan(

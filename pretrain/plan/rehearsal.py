@@ -28,8 +28,42 @@ from pretrain.trunks import set_trunks
 
 _AT_MOST = 2
 """Micro-batches of a task that are rehearsed; further ones cost as much as these do in the mean."""
+_ASKED = 32
+"""Samples whose mean is what inference of one costs."""
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _TRUE = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
+
+
+@dataclass(frozen=True)
+class Share:
+    """Samples of a task that one device has.
+
+    Attributes:
+        share: of each global batch.
+        micro: computed at once.
+        few: so many different ones that come again and again stand for all; None: all that were drawn.
+        stands_for: this is to be like micro-batches of so many samples; None: of its own.
+    """
+
+    share: int
+    micro: int
+    few: int | None = None
+    stands_for: int | None = None
+
+    @property
+    def rehearsed(self) -> int:
+        """Micro-batches that are rehearsed."""
+        return min(-(-self.share // self.micro), _AT_MOST)
+
+    def of(self, micro: int) -> Share:
+        """As many micro-batches as would be rehearsed, of ``micro`` samples."""
+        return Share(micro * self.rehearsed, micro, self.few, self.micro)
+
+
+def shares_of(config: Mapping[str, Any], world_size: int, micro_batch_size: int | None) -> dict[str, Share]:
+    """Task -> what one of ``world_size`` devices has of it; ``micro_batch_size`` None: all of it at once."""
+    wholes = {name: spec["batch_size"] // world_size for name, spec in config["tasks"].items()}
+    return {name: Share(whole, min(micro_batch_size or whole, whole)) for name, whole in wholes.items()}
 
 
 class _Alone(Step):
@@ -108,7 +142,7 @@ def rehearse(
     config: Mapping[str, Any],
     drawn: Mapping[str, Drawn],
     world_size: int,
-    micro_batch_size: int | None,
+    shares: Mapping[str, Share],
     largest: bool = False,
 ) -> Rehearsal:
     """Carries out a step of one of ``world_size`` devices.
@@ -117,7 +151,7 @@ def rehearse(
         config: of the run, resolved.
         drawn: task -> samples of it.
         world_size: devices that share each global batch.
-        micro_batch_size: samples a device computes at once; None: its whole share.
+        shares: task -> samples of this device.
         largest: with the largest of the samples instead of medium ones, for the most memory that a step may take.
 
     Raises:
@@ -141,10 +175,9 @@ def rehearse(
     dtype = _AUTOCAST.get(config["trainer"]["precision"])
     with meter, torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
         for name, task in model.tasks.items():
-            share = config["tasks"][name]["batch_size"] // world_size
-            micro = min(micro_batch_size or share, share)
-            count = -(-share // micro)
-            batches = [_faked(drawn[name].batch(micro, n * micro, largest), fake) for n in range(min(count, _AT_MOST))]
+            share, micro, count = shares[name].share, shares[name].micro, shares[name].rehearsed
+            samples = drawn[name].for_batches_of(shares[name].stands_for or micro, largest).without_contents(fake)
+            batches = [_faked(samples.batch(micro, n * micro, shares[name].few), fake) for n in range(count)]
             before = meter.flops
             task.objective.step(model.sides(task.sides), batches, step, 1.0)
             found.flops[name] = (meter.flops - before) * share / (micro * len(batches))
@@ -182,7 +215,7 @@ def _inference(
     found: dict[str, float] = {}
     model.eval()
     for name, task in model.tasks.items():
-        size = len(drawn[name].items)
+        size = min(_ASKED, len(drawn[name].items))
         batch = _faked(drawn[name].batch(size), fake)
         for side, encoder in task.sides.items():
             if encoder in found:

@@ -74,8 +74,11 @@ def test_lock_refuses_a_second_process_and_ends_with_the_first_and_not_with_its_
     # A forked child, like a loader's worker, outlives its parent for some seconds.
     process = holder(
         tmp_path,
-        "child = os.fork()\n        if child == 0: time.sleep(30); os._exit(0)\n"
-        "        (run.path / 'child').write_text(str(child))",
+        # The child says itself that it is there: until it has run at all, it holds what its parent held.
+        "child, part = run.path / 'child', run.path / 'part'\n"
+        "        if os.fork() == 0:\n"
+        "            part.write_text(str(os.getpid())); part.rename(child); time.sleep(30); os._exit(0)\n"
+        "        while not child.exists(): time.sleep(0.01)",
     )
     child = int((tmp_path / "child").read_text())
     try:

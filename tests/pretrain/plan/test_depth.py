@@ -7,7 +7,7 @@ from pretrain.plan import plan as planning
 from pretrain.plan.batches import units
 from pretrain.plan.depth import Deep, deep_trunks, rehearse_deep
 from pretrain.plan.plan import Planner
-from pretrain.plan.rehearsal import rehearse
+from pretrain.plan.rehearsal import rehearse, shares_of
 from pretrain.trunks import set_trunks
 
 
@@ -41,7 +41,7 @@ def test_a_shallow_rehearsal_extended_equals_the_whole_one(overrides, deep):
     drawn = Planner(settings).drawn
 
     def step(settings):
-        return rehearse(settings, drawn, 1, settings["micro_batch_size"])
+        return rehearse(settings, drawn, 1, shares_of(settings, 1, settings["micro_batch_size"]))
 
     whole, found = step(settings), rehearse_deep(settings, deep, step)
     for name in ("flops", "weights", "gradients", "optimizer", "averages", "most", "checkpoint", "parameters"):
