@@ -18,6 +18,9 @@ from modalities.text import tokenizer
 from modalities.text.tokenizer import TextTokenizer
 
 torch.set_num_threads(1)
+# Autograd makes its threads at its first use, one for each device that there seems to be. Tensors without contents seem
+# to be on one more, and a process with such a thread can fork none that trains: so the first use is here.
+torch.ones((), requires_grad=True).backward()
 settings.register_profile("shared cores", deadline=None)
 settings.load_profile("shared cores")
 
