@@ -36,16 +36,21 @@ class Drawn:
     items: list[Item]
     unusable: tuple[int, str]
 
-    def batch(self, size: int, begin: int = 0, few: int | None = None) -> Batch:
+    def batch(self, size: int, begin: int = 0) -> Batch:
         """A micro-batch of ``size`` samples.
 
         Args:
             size: how many.
             begin: number of the first among those drawn; from any multiple of ``size`` on they are of medium size.
-            few: so many of them come again and again; None: all.
         """
-        few = min(few or len(self.items), len(self.items))
-        return self.prepare.collate([self.items[(begin + n) % few] for n in range(size)])
+        return self.prepare.collate([self.items[(begin + n) % len(self.items)] for n in range(size)])
+
+    def fewer(self, count: int) -> Drawn:
+        """``count`` of them whose sizes are spread as those of all: attention's cost goes with the square."""
+        if count >= len(self.items):
+            return self
+        rising = sorted(self.items, key=_extent)
+        return replace(self, items=_mixed([rising[(2 * n + 1) * len(rising) // (2 * count)] for n in range(count)]))
 
     def for_batches_of(self, size: int, largest: bool) -> Drawn:
         """Those to fill micro-batches of ``size`` samples with: medium ones, or the ``largest`` that there are."""

@@ -22,7 +22,7 @@ from pretrain.plan.rehearsal import Rehearsal, Share
 
 _MANY = 192
 """Samples of a micro-batch from which on few stand for all."""
-_FEW = 32
+_FEW = 48
 _STEP, _STEP_OF_WINDOWS = 256, 32
 """Windows are attended to in tiles, so that each further sample is some more operations."""
 _SIZES = 3

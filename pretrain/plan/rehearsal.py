@@ -41,7 +41,7 @@ class Share:
     Attributes:
         share: of each global batch.
         micro: computed at once.
-        few: so many different ones that come again and again stand for all; None: all that were drawn.
+        few: so many different ones, again and again, stand for all; None: all that were drawn.
         stands_for: this is to be like micro-batches of so many samples; None: of its own.
     """
 
@@ -175,9 +175,11 @@ def rehearse(
     dtype = _AUTOCAST.get(config["trainer"]["precision"])
     with meter, torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
         for name, task in model.tasks.items():
-            share, micro, count = shares[name].share, shares[name].micro, shares[name].rehearsed
+            share, micro, few, count = shares[name].share, shares[name].micro, shares[name].few, shares[name].rehearsed
             samples = drawn[name].for_batches_of(shares[name].stands_for or micro, largest).without_contents(fake)
-            batches = [_faked(samples.batch(micro, n * micro, shares[name].few), fake) for n in range(count)]
+            if few is not None:
+                samples = samples.fewer(few)
+            batches = [_faked(samples.batch(micro, n * micro), fake) for n in range(count)]
             before = meter.flops
             task.objective.step(model.sides(task.sides), batches, step, 1.0)
             found.flops[name] = (meter.flops - before) * share / (micro * len(batches))

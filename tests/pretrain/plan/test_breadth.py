@@ -21,7 +21,7 @@ def composed(*overrides):
     ("overrides", "micro", "within"),
     [
         (["experiment=mlm_tiny", *SMALL, "tasks.mlm.batch_size=6000"], None, 0.05),
-        (["experiment=clm_tiny", *SMALL, "tasks.clm.batch_size=4000"], 2000, 0.05),
+        (["experiment=clm_tiny", *SMALL, "tasks.clm.batch_size=8000"], 4000, 0.05),
         (["experiment=mlm_tiny", *SMALL, *WINDOWS, "tasks.mlm.batch_size=400"], None, 0.12),
         pytest.param(
             ["experiment=wav2vec2_tiny", "encoders.audio.depth=1", "tasks.wav2vec.batch_size=1600"],
