@@ -1,9 +1,9 @@
-"""What mirroring a run to wandb costs its steps: the same run without it, with a server that is not there, and offline.
+"""What mirroring a run costs its steps: the same run without, to TensorBoard, to a wandb that is not there, and offline.
 
-python scripts/bench_trackers.py --rounds 4      # 7 minutes on two cores; must be quiet, as the mirror has one of them
+python scripts/bench_trackers.py --rounds 4      # 9 minutes on two cores; must be quiet, as the mirror has one of them
 
 Runs take turns, one at a time; of each the first steps are left out. Prints medians over the rounds of the sum of step
-times, and what they are more than without wandb.
+times, and what they are more than without a mirror.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 RUN = ["experiment=mlm_tiny", "trainer.threads=1", "loader.workers=1", "report.enabled=false"]
 CASES = {
     "without": ["logger=none"],
+    "tensorboard": ["logger=tensorboard"],
     "no server": ["logger=wandb"],
     "offline": ["logger=wandb", "logger.wandb.mode=offline"],
 }
@@ -40,21 +41,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--cases", default=",".join(CASES), help="by comma; the first is compared with")
     arguments = parser.parse_args()
+    cases = {name: CASES[name] for name in arguments.cases.split(",")}
     with socket.socket() as listening:  # a port at which nobody listens once it is closed
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
     environment = {**os.environ, "WANDB_API_KEY": "0123456789" * 4, "WANDB_BASE_URL": f"http://127.0.0.1:{port}"}
-    found: dict[str, list[float]] = {name: [] for name in CASES}
+    found: dict[str, list[float]] = {name: [] for name in cases}
     with tempfile.TemporaryDirectory() as scratch:
         for number in range(arguments.rounds):
-            for name, more in CASES.items():
+            for name, more in cases.items():
                 folder = Path(scratch) / f"{number}-{name}"
                 found[name].append(step_seconds(folder, arguments.steps, more, environment))
-    base = statistics.median(found["without"])
+    base = statistics.median(found[next(iter(cases))])
     for name, seconds in found.items():
         middle = statistics.median(seconds)
-        print(f"{name:<10} {middle:6.2f} s ({min(seconds):.2f} to {max(seconds):.2f}), {middle / base - 1:+.1%}")
+        print(f"{name:<11} {middle:6.2f} s ({min(seconds):.2f} to {max(seconds):.2f}), {middle / base - 1:+.1%}")
 
 
 if __name__ == "__main__":
