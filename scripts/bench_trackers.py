@@ -1,4 +1,4 @@
-"""What mirroring a run costs its steps: the same run without, to TensorBoard, to a wandb that is not there, and offline.
+"""What mirroring a run costs its steps: the same run without, to TensorBoard, to a wandb out of reach, and offline.
 
 python scripts/bench_trackers.py --rounds 4      # 9 minutes on two cores; must be quiet, as the mirror has one of them
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytorch_lightning as pl
 
 from data.loading.loader import StepBatch
 from pretrain.trackers.process import MirrorProcess
+
+log = logging.getLogger("pretrain")
 
 _LOOK_S = 1.0
 _WAIT_S = 10.0
@@ -26,6 +29,7 @@ class Tracking(pl.Callback):
     """
 
     def __init__(self, folder: Path, names: list[str]) -> None:
+        self.names = names
         self.mirrors = [MirrorProcess(folder, name) for name in names]
         self._active = False
         self._due = 0.0
@@ -33,8 +37,10 @@ class Tracking(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts them: the run directory has its config, and no rows that are about to be dropped."""
         self._active = bool(self.mirrors) and trainer.is_global_zero
-        for mirror in self.mirrors if self._active else ():
-            mirror.start()
+        if self._active:
+            log.info("metrics also go to %s (logger=none: nowhere else)", " and ".join(self.names))
+            for mirror in self.mirrors:
+                mirror.start()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int

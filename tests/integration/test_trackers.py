@@ -219,6 +219,7 @@ def test_tensorboard_has_each_step_once(plain: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     command = [*SMALL, "logger=tensorboard", f"run_dir={folder}"]
     assert kill_at(command, folder, 7)
+    assert "metrics also go to tensorboard (logger=none: nowhere else)" in (folder / "log.txt").read_text()
     assert run(command) == 0
     assert sync(folder).returncode == 0
     found = []
