@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from data.loading.loader import StepLoader, TaskData
 from pretrain import config
@@ -123,7 +124,22 @@ def train(plan: Plan, parts: Parts, first: int = 0) -> list[dict[str, Any]]:
 
 def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors, none divided; a collective of all processes."""
-    return {n: (t.full_tensor() if isinstance(t, DTensor) else t).detach().clone() for n, t in tensors.items()}
+    return {n: (joined(t) if isinstance(t, DTensor) else t).detach().clone() for n, t in tensors.items()}
+
+
+def joined(tensor: DTensor) -> Tensor:
+    """The parts of all processes, put where they belong.
+
+    Not ``full_tensor()``: waiting for its asynchronous collectives has once ended a process with a segmentation fault.
+    """
+    part = tensor.to_local().detach()
+    _, begin = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, (begin, part))
+    full = torch.full(tensor.shape, float("nan"), dtype=tensor.dtype)
+    for at, values in found:
+        full[tuple(slice(b, b + n) for b, n in zip(at, values.shape, strict=True))] = values
+    return full
 
 
 def outcome(parts: Parts, rows: list[dict[str, Any]]) -> dict[str, Any]:
