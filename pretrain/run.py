@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -179,6 +179,18 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 raise InputError(f"'{path}' holds a line that is no row with a step: {line[:60]!r}") from None
 
 
+class _Terminal(logging.StreamHandler[TextIO]):
+    """To what ``sys.stderr`` is at the time: a progress bar puts itself in its place, and lets lines pass above it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """Where to."""
+        return sys.stderr
+
+
 def open_log(directory: RunDirectory, console: bool = True) -> None:
     """Sends the framework's messages to the terminal and to ``log.txt``."""
     log.setLevel(logging.INFO)
@@ -186,7 +198,7 @@ def open_log(directory: RunDirectory, console: bool = True) -> None:
     for handler in list(log.handlers):
         log.removeHandler(handler)
     if console:
-        terminal = logging.StreamHandler(sys.stderr)
+        terminal = _Terminal()
         terminal.setFormatter(RedactingFormatter("%(message)s"))
         log.addHandler(terminal)
     if directory.rank == 0:
