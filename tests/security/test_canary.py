@@ -50,12 +50,12 @@ def test_nothing_of_them_is_kept(shards, tokenizer_path, tmp_path: Path, ending:
             *("experiment=mlm_tiny", "data=shards", f"data.tokenizer={tokenizer_path}", "data.vocab_size=300"),
             *(f"'data.train=\"{url}\"'".strip("'"), "data.heldout=null", *small, "checkpoint.every_n_steps=4"),
             *("tasks.mlm.batch_size=4", "tasks.mlm.prepare.max_tokens=24", "loader.workers=1"),
-            *("logger=wandb", "logger.wandb.mode=offline", "logger.wandb.project=${oc.env:MY_SERVICE_TOKEN}"),
+            *("logger=auto", "logger.wandb.mode=offline", "logger.wandb.project=${oc.env:MY_SERVICE_TOKEN}"),
             *(f"+data.hub.password={SECRETS['under a name']}", f"name={SECRETS['AWS key']}"),
             *(f"cache.folder={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}"),
         ]
         if ending == "unreachable":  # a tracker that cannot be reached says where it wanted to go
-            arguments.remove("logger.wandb.mode=offline")
+            arguments[arguments.index("logger.wandb.mode=offline")] = "logger.wandb.mode=online"
             server = f"http://alice:{SECRETS['password of a URL']}@127.0.0.1:9"
             environment["WANDB_BASE_URL"] = f"{server}/?token={SECRETS['token of a URL']}"
         if ending == "wrong input":
@@ -83,6 +83,7 @@ def test_nothing_of_them_is_kept(shards, tokenizer_path, tmp_path: Path, ending:
         kept = {path.name for path in left}
         assert {"config.yaml", "starts.jsonl", "state.json", "log.txt", "metrics.jsonl"} <= kept
         assert any(path.suffix == ".wandb" for path in left)
+        assert any("tfevents" in path.name for path in left)
         assert "trackers" in {path.parent.name for path in left}
         assert b"http://***@" in (tmp_path / "run/config.yaml").read_bytes()
 
