@@ -22,6 +22,11 @@ class Sample:
     key: str
     members: dict[str, bytes]
 
+    @property
+    def size(self) -> int:
+        """Bytes of all members."""
+        return sum(map(len, self.members.values()))
+
     def contents(self, fields: Sequence[str]) -> list[bytes]:
         """The members named by ``fields``, all of which it must have.
 

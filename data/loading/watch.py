@@ -80,10 +80,11 @@ class Seat:
         numbers = self.numbers
         numbers[0], numbers[2], numbers[NUMBER], numbers[5], numbers[6] = READING, position, 0, time.monotonic_ns(), -1
 
-    def preparing(self, key: str) -> None:
-        """It is there and is prepared now."""
+    def preparing(self, position: int, source: int, number: int, done: int, key: str) -> None:
+        """The sample at ``position``, called ``key``, is there and is prepared, the next after ``done`` others."""
         raw = key.encode("utf-8", "replace")[: _KEY - 1] + b"\0"
         self._key[: len(raw)] = raw
+        self.reading(position, source, number, done)
         self.numbers[0] = PREPARING
 
     def doing(self) -> Doing:

@@ -199,5 +199,5 @@ def test_what_is_not_about_a_sample_is_named_too():
     seat.reading(99, 2, 34, 5)
     found = watch.activity(seat.doing(), "t", shard)
     assert found.startswith("reads sample number 4 of shard 's2.tar' for 0 s (task 't', position 99, 5 of 7 ")
-    seat.preparing("é" * 200)
+    seat.preparing(99, 2, 34, 5, "é" * 200)
     assert seat.doing().key.startswith("é" * 90)
