@@ -11,6 +11,7 @@ from data.errors import InputError, RunError
 from data.loading import watch
 from data.loading.block import Memory
 from data.loading.making import prepare_at, prepare_block
+from data.loading.room import making
 from data.loading.unit import PreparesBlocks, TaskData, Unit
 from data.shards.spans import Spans, find
 from data.stream import Place
@@ -86,13 +87,13 @@ class Units:
         """Micro-batches of a step, of all tasks together."""
         return len(self.parts)
 
-    def make(self, number: int, seat: watch.Seat, memory: Memory = _fresh) -> Unit:
+    def make(self, number: int, seat: watch.Seat, memory: Memory | None = None) -> Unit:
         """Micro-batch ``number``; a :class:`Unit` with a failure where the data or the run is at fault.
 
         Args:
             number: from 0 on.
             seat: where to note what is being done.
-            memory: for contents that are handed on as they are.
+            memory: what is handed on without another copy where it lies there; None: any.
         """
         step, part = divmod(number, self.per_step)
         name, begin, end = self.parts[part]
@@ -105,10 +106,11 @@ class Units:
             positions, places = plan.positions[begin:end], plan.places[begin:end]
             if plan.spans is None:
                 found = list(map(Place, *places.T.tolist()))
-                unit = prepare_at(task, positions.tolist(), True, seat, found)
+                with making(memory):
+                    unit = prepare_at(task, positions.tolist(), True, seat, found)
             else:
                 blocks = cast(PreparesBlocks, task.prepare)
-                unit = prepare_block(task, blocks, positions, places, plan.spans, begin, seat, memory)
+                unit = prepare_block(task, blocks, positions, places, plan.spans, begin, seat, memory or _fresh)
         except (InputError, RunError) as error:  # a process boundary would turn it into a wall of text
             unit = Unit(0, name, {}, np.empty((0, 2), dtype=np.int64), failure=error)
         unit.step = self.start + step

@@ -1,0 +1,76 @@
+"""Clips that are made one after the other and lie so in memory: then a batch of them is there without a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from data.loading.room import Room, room
+
+
+class Line:
+    """Where the clips of a micro-batch are written, each followed by zeros up to a multiple of ``hop``.
+
+    How long all of them will be is not known before: there is room for as much as any micro-batch before had, and a
+    clip for which none is left lies elsewhere. Outside of a loader each lies by itself.
+
+    Args:
+        hop: in samples.
+    """
+
+    def __init__(self, hop: int) -> None:
+        self.hop = hop
+        self._most = 0
+        self._clear(None)
+
+    def _clear(self, now: Room | None) -> None:
+        self._room = now
+        self._memory = now.take(4 * self._most).view(np.float32) if now and self._most else np.empty(0, np.float32)
+        self._begins: list[int] = []
+        self._end = 0
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"hop": self.hop}
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        self.__init__(state["hop"])  # type: ignore[misc]
+
+    def place(self, samples: int) -> np.ndarray:
+        """(samples,) float32, uninitialised, for the next clip."""
+        now = room()
+        if now is not self._room:
+            self._clear(now)
+        begin, end = self._end, self._end + -(-samples // self.hop) * self.hop
+        if end > len(self._memory):
+            return np.empty(samples, dtype=np.float32)
+        self._begins.append(begin)
+        self._end = end
+        self._memory[begin + samples : end] = 0
+        return self._memory[begin : begin + samples]
+
+    def joined(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+        """(S,) float32: ``clips`` one after the other, with their zeros; they themselves where they stand in line."""
+        sizes = [-(-len(clip) // self.hop) * self.hop for clip in clips]
+        total, self._most = sum(sizes), max(self._most, sum(sizes))
+        if self._in_line(clips):
+            return self._memory[:total]
+        wave, begin = np.zeros(total, dtype=np.float32), 0
+        for clip, size in zip(clips, sizes, strict=True):
+            wave[begin : begin + len(clip)] = clip
+            begin += size
+        return wave
+
+    def _in_line(self, clips: Sequence[np.ndarray]) -> bool:
+        if self._room is None or self._room is not room() or len(clips) != len(self._begins):
+            return False
+        address = _address(self._memory)
+        return all(
+            clip.dtype == np.float32 and clip.strides == (4,) and _address(clip) == address + 4 * begin
+            for clip, begin in zip(clips, self._begins, strict=True)
+        )
+
+
+def _address(array: np.ndarray) -> int:
+    found: int = array.__array_interface__["data"][0]
+    return found
