@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from data.errors import InputError
 from modalities.layout import Layout
 
-POOLS = ("mean", "first", "last")
+POOLS = ("mean", "max", "first", "last")
 
 
 class Encoded(NamedTuple):
@@ -29,7 +29,8 @@ class Encoder(nn.Module):
     Attributes:
         modality: ``text``, ``image``, ``audio`` or a name of your own; must be what the task's ``prepare`` produces.
         width: D, the number of features a position.
-        pool: how a sequence becomes one vector, one of ``mean``, ``first``, ``last``.
+        pool: how a sequence becomes one vector, one of ``mean``, ``max`` (of each feature),
+            ``first``, ``last``.
     """
 
     modality: ClassVar[str]

@@ -88,6 +88,15 @@ class Layout:
         sums = x.new_zeros(len(self), x.shape[-1]).index_add(0, self.sequence, x)
         return sums / (self.offsets[1:] - self.offsets[:-1]).to(x.dtype).unsqueeze(1)
 
+    def max(self, x: Tensor) -> Tensor:
+        """(T, D) -> (B, D): the largest value of each feature in each sequence's rows."""
+        if self.uniform is not None:
+            return x.view(len(self), self.uniform, -1).amax(1)
+        # Rows beyond the end of a sequence are its last one again, which changes no maximum.
+        steps = torch.arange(max(self.lengths), device=x.device)
+        last = (self.offsets[1:] - self.offsets[:-1] - 1).unsqueeze(1)
+        return x[self.offsets[:-1].unsqueeze(1) + torch.minimum(steps, last)].amax(1)
+
     def first(self, x: Tensor) -> Tensor:
         """(T, D) -> (B, D): the first row of each sequence."""
         return x[self.offsets[:-1]]

@@ -120,10 +120,11 @@ class ImageEncoder(Encoder):
         return Encoded(self.trunk(x.flatten(0, 1), layout), layout)
 
     def pooled(self, inputs: dict[str, Any]) -> Tensor:
-        """(B, D): the class token or the mean over patches, which leaves the class token out."""
+        """(B, D): the class token, or the mean or the maximum over patches, which leaves the class token out."""
         tokens, layout = self(inputs)
-        if self.pool == "mean" and self.class_token is not None:
-            pooled = tokens.unflatten(0, (len(layout), -1))[:, 1:].mean(1)
+        if self.pool in ("mean", "max") and self.class_token is not None:
+            patches = tokens.unflatten(0, (len(layout), -1))[:, 1:]
+            pooled = patches.mean(1) if self.pool == "mean" else patches.amax(1)
         else:
             pooled = getattr(layout, self.pool)(tokens)
         return pooled if self.pooled_norm is None else self.pooled_norm(pooled)

@@ -41,7 +41,11 @@ class TextView(TextPrepare):
     def tokens(self, sample: Sample, rng: np.random.Generator, training: bool) -> np.ndarray:
         """(n,) int64 token ids of what is left, special tokens included."""
         tokens = super().tokens(sample, rng, training)
-        if not training or not self.drop:
+        return self.thinned(tokens, rng) if training else tokens
+
+    def thinned(self, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(n,) -> what is left of them; the first and the last stay."""
+        if not self.drop:
             return tokens
         chances = rng.random(len(tokens) - 2)
         kept = chances >= min(self.drop, chances.max())

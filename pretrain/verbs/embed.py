@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     add("--out", metavar="DIR", type=Path, required=True, help="where the embeddings go; what is there is gone on with")
     add("--files", action="store_true", help="PATTERNs are loose files, and folders of them, instead of shards")
     add("--encoder", metavar="NAME", help="of the run (default: its only one)")
-    add("--pool", metavar="POOL", default="own", help="own (as it was trained; default), mean, first or last")
+    add("--pool", metavar="POOL", default="own", help="own (as it was trained; default), mean, max, first or last")
     add(
         "--projection", metavar="DIM", default="auto", help="auto (the only joint space, if any; default), none, or DIM"
     )

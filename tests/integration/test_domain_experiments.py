@@ -21,7 +21,6 @@ QUICK = [
     "logger=none",
     "trainer.threads=1",
     "micro_batch_size=8",
-    "tasks.views.batch_size=12",
 ]
 SAMPLES = 32
 
@@ -44,8 +43,8 @@ def audio(folder: Path, number: int) -> dict[str, str]:
     return {"file": f"{number}.flac"}
 
 
-@pytest.mark.parametrize(("made", "more"), [(text, ["tasks.mlm.batch_size=4"]), (image, []), (audio, [])])
-def test_from_raw_files_to_probes(tmp_path: Path, made, more: list[str]) -> None:
+@pytest.mark.parametrize(("made", "task"), [(text, "bow"), (image, "views"), (audio, "views")])
+def test_from_raw_files_to_probes(tmp_path: Path, made, task: str) -> None:
     rows = [made(tmp_path, number) | {"label": "ab"[number % 2]} for number in range(SAMPLES)]
     for number, row in enumerate(rows):
         row["split"] = "val" if number % 4 == 3 or number % 4 == 2 else "train"
@@ -55,7 +54,7 @@ def test_from_raw_files_to_probes(tmp_path: Path, made, more: list[str]) -> None
     assert main([*pack, "--split", "split", *(["--tokenizer", "300"] if made is text else [])]) == 0
 
     name = f"{made.__name__}_domain"
-    given = [f"experiment={name}", f"data.folder={shards}", *QUICK, *more, f"run_dir={tmp_path / 'run'}"]
+    given = [f"experiment={name}", f"data.folder={shards}", *QUICK, f"tasks.{task}.batch_size=12", f"run_dir={tmp_path / 'run'}"]
     assert run(given) == 0
     assert steps(tmp_path / "run") == [1, 2]
     trained = json.loads((tmp_path / "run/results.json").read_text())

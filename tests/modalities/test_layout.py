@@ -13,8 +13,19 @@ def test_rows_and_pools_are_those_of_a_plain_loop(lengths):
     assert layout.position.tolist() == [p for n in lengths for p in range(n)]
     assert layout.offsets.tolist() == [sum(lengths[:i]) for i in range(len(lengths) + 1)]
     torch.testing.assert_close(layout.mean(x), torch.stack([part.mean(0) for part in parts]))
+    assert torch.equal(layout.max(x), torch.stack([part.amax(0) for part in parts]))
     assert torch.equal(layout.first(x), torch.stack([part[0] for part in parts]))
     assert torch.equal(layout.last(x), torch.stack([part[-1] for part in parts]))
+
+
+@pytest.mark.parametrize("lengths", [[4, 4], [2, 5, 1, 3]])
+def test_the_gradient_of_a_maximum_goes_to_where_it_is(lengths):
+    layout, x = Layout(lengths), torch.randn(sum(lengths), 6, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(len(lengths), 6, dtype=torch.float64)
+    [found] = torch.autograd.grad((layout.max(x) * weight).sum(), x)
+    pooled = torch.stack([part.amax(0) for part in x.split(lengths)])
+    [expected] = torch.autograd.grad((pooled * weight).sum(), x)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("lengths", [[], [3, 0]])

@@ -206,7 +206,7 @@ def test_what_a_run_cannot_have_is_left_out_and_said(composed, data, caplog):
     [
         ("few_shot", "evaluators.x.ks=[0]", r"ks=\[0\].*must be 1 or more"),
         ("neighbours", "evaluators.x.temperature=0", "temperature=0 above 0"),
-        ("linear_probe", "evaluators.x.pool=max", "evaluators.x: pool 'max' is unknown"),
+        ("linear_probe", "evaluators.x.pool=median", "evaluators.x: pool 'median' is unknown"),
         ("linear_probe", "evaluators.x.label=txt.a", "label 'txt.a' is neither a member"),
         ("zero_shot_image", "evaluators.x.templates=[a photo]", "template 'a photo' has no {}"),
     ],
