@@ -54,7 +54,8 @@ def test_from_raw_files_to_probes(tmp_path: Path, made, task: str) -> None:
     assert main([*pack, "--split", "split", *(["--tokenizer", "300"] if made is text else [])]) == 0
 
     name = f"{made.__name__}_domain"
-    given = [f"experiment={name}", f"data.folder={shards}", *QUICK, f"tasks.{task}.batch_size=12", f"run_dir={tmp_path / 'run'}"]
+    given = [f"experiment={name}", f"data.folder={shards}", f"run_dir={tmp_path / 'run'}"]
+    given += [*QUICK, f"tasks.{task}.batch_size=12"]
     assert run(given) == 0
     assert steps(tmp_path / "run") == [1, 2]
     trained = json.loads((tmp_path / "run/results.json").read_text())

@@ -75,7 +75,7 @@ def test_results_without_features_are_named():
         ({"module": "bert"}, "module is a str, not a torch.nn.Module"),
         ({"module": nn.GELU()}, "module GELU has no parameters"),
         ({"module": nn.Linear(2, 2), "method": "encode"}, "module Linear has no method 'encode'"),
-        ({"module": nn.Linear(2, 2), "pool": "max"}, "pool 'max' is unknown"),
+        ({"module": nn.Linear(2, 2), "pool": "median"}, "pool 'median' is unknown"),
         ({"module": nn.Linear(2, 2), "weights": "nowhere"}, "weights 'nowhere' is neither a file nor a folder"),
     ],
 )
