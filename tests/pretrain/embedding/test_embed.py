@@ -158,7 +158,7 @@ def test_files_are_samples_too(trained, tmp_path):
     [
         (("--encoder", "txt"), "--encoder 'txt' is not in .*did you mean 'text'"),
         ((), "has several encoders; give --encoder, one of: audio, image, text"),
-        (("--encoder", "text", "--pool", "median"), "--pool 'median' is unknown; .*choices: first, last, max, mean, own"),
+        (("--encoder", "text", "--pool", "median"), "--pool 'median' is unknown; .*: first, last, max, mean, own"),
         (("--encoder", "text", "--projection", "64"), "--projection '64' is not there; .*choices: 12, none"),
         (("--encoder", "text", "--layer", "3"), "--layer 3 is not between 0 and 2"),
         (("--encoder", "text", "--format", "csv"), "--format 'csv' is unknown"),
