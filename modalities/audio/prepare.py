@@ -113,8 +113,7 @@ class AudioPrepare:
             clip = (clip if resample is None else resample(torch.from_numpy(clip)).numpy())[:most]
             mean = clip.mean()
         wave = self._line.place(len(clip))
-        np.subtract(clip, mean, out=wave)
-        wave *= np.float32(1 / math.sqrt(_power(wave)))
+        normalise(clip, mean, wave)
         return wave
 
     def _check(self, file: soundfile.SoundFile) -> None:
@@ -199,6 +198,12 @@ def _sound(file: soundfile.SoundFile, level: float, rng: np.random.Generator | N
     ends = np.cumsum(counts)
     block = int(np.searchsorted(ends, chosen, side="right"))
     return block * size + int(loud(block * size)[chosen - int(ends[block]) + counts[block]])
+
+
+def normalise(clip: np.ndarray, mean: np.floating[Any], wave: np.ndarray) -> None:
+    """(n,) float32 ``clip``, whose mean is ``mean``, with zero mean and unit variance -> ``wave``."""
+    np.subtract(clip, mean, out=wave)
+    wave *= np.float32(1 / math.sqrt(_power(wave)))
 
 
 class _Window(NamedTuple):

@@ -17,7 +17,7 @@ from modalities.audio.encoder import AudioEncoder
 from modalities.audio.frames import KERNELS, STRIDES
 from modalities.audio.hf_names import wav2vec2, wav2vec2_pretraining
 from modalities.audio.masking import MaskedAudioPrepare
-from modalities.audio.prepare import _centred
+from modalities.audio.prepare import normalise
 from modalities.audio.wav2vec2 import Wav2Vec2
 from modalities.counter import fold, uniform
 from modalities.hf_names import to_ours
@@ -36,8 +36,9 @@ class Clips(MaskedAudioPrepare):
     """Clips that are decoded already."""
 
     def wave(self, sample: Any, rng: np.random.Generator, training: bool) -> np.ndarray:
-        centred, deviation = _centred(sample)
-        return centred * np.float32(1 / deviation)
+        wave = np.empty_like(sample)
+        normalise(sample, sample.mean(), wave)
+        return wave
 
 
 def clips(size: dict[str, Any], number: int, seed: int) -> list[np.ndarray]:
