@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -11,10 +11,26 @@ from torch import Tensor
 
 from data.seeds import derive
 from modalities.objective import Found, Given, Step, Sums
-from pretrain.gradients import all_sum
+from pretrain.gradients import Gradients, all_sum
+from pretrain.model import Model
 
-if TYPE_CHECKING:
-    from pretrain.module import Pretraining
+
+class Trained(Protocol):
+    """What a step needs of what is trained: the Lightning module, or less."""
+
+    seed: int
+    model: Model
+
+    @property
+    def gradients(self) -> Gradients:
+        """Those of the step."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """As Lightning has it: with its precision and strategy."""
 
 
 class TrainerStep(Step):
@@ -26,7 +42,7 @@ class TrainerStep(Step):
         task: its name.
     """
 
-    def __init__(self, module: Pretraining, number: int, task: str) -> None:
+    def __init__(self, module: Trained, number: int, task: str) -> None:
         super().__init__(number)
         self.module, self.task, self.gradients = module, task, module.gradients
         self.rank, self.world_size = self.gradients.rank, self.gradients.world_size
