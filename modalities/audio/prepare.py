@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from functools import lru_cache, reduce
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from data.sample import Sample
 from modalities.audio.frames import KERNELS, STRIDES, frame_count, geometry
 from modalities.audio.line import Line
 from modalities.audio.view import view
+from modalities.audio.window import Window, normalise, read, sound
 from modalities.layout import Layout
 from modalities.prepare import Batch, Item
 from modalities.view import View
@@ -25,16 +26,10 @@ if TYPE_CHECKING:
     import torchaudio
 
 EXTENSIONS = ("flac", "wav", "ogg", "mp3")
-# A third of the smallest step of 16-bit sound: what lies below carries nothing, and normalising would amplify noise.
-SILENCE = 1e-5
-# Full scale is 1, or 2**31 where a float file holds unscaled integers; beyond 1e15 squares of float32 overflow.
-LOUDEST = 1e12
 # A resampling filter has a phase for each output sample until the rates are in step again. Common rates need at most
 # some 200 000 taps; two rates without a common divisor need hundreds of millions, in gigabytes of memory.
 MAX_TAPS = 10_000_000
 MAX_VALUES = 128_000_000  # of all channels of one window: half a gigabyte
-FEW = 16  # channels
-BLOCK = 4_000_000  # values that are looked through at a time
 UNKNOWN = 2**62  # frames that libsndfile reports where a stream does not say how many there are
 
 
@@ -113,7 +108,10 @@ class AudioPrepare:
             clip = (clip if resample is None else resample(torch.from_numpy(clip)).numpy())[:most]
             mean = clip.mean()
         wave = self._line.place(len(clip))
-        normalise(clip, mean, wave)
+        try:
+            normalise(clip, mean, wave)
+        except SampleError as error:  # all that it had was in the sample too many
+            raise SampleError(str(error), error.kind, extension) from None
         return wave
 
     def _check(self, file: soundfile.SoundFile) -> None:
@@ -135,19 +133,19 @@ class AudioPrepare:
         if values > MAX_VALUES:
             raise SampleError(f"a window of {file.channels} channels at {rate} Hz has {values} values", "bomb")
 
-    def _window(self, file: soundfile.SoundFile, rng: np.random.Generator, training: bool) -> _Window:
+    def _window(self, file: soundfile.SoundFile, rng: np.random.Generator, training: bool) -> Window:
         """One that is not silent."""
         total, rate = file.frames, file.samplerate
         length = min(total, math.ceil(self.max_seconds * rate))
         begin = int(rng.integers(total - length + 1)) if training else 0
-        found = _read(file, begin, length)
+        found = read(file, begin, length)
         if not found.silent:
             return found
-        centre = _sound(file, float(np.median(found.clip)), rng if training else None)
+        centre = sound(file, float(np.median(found.clip)), rng if training else None)
         if centre is None:
             raise SampleError(f"{total / rate:.3f} s of audio are silent", "silent")
         begin = min(max(centre - length // 2, 0), total - length)
-        found = _read(file, begin, length)
+        found = read(file, begin, length)
         if found.silent:
             raise SampleError(f"{total / rate:.3f} s of audio are all but silent", "silent")
         return found
@@ -175,79 +173,6 @@ class AudioPrepare:
         layout = Layout([self.frames(n) for n in samples])
         rows = layout.position + torch.from_numpy(begins[:-1])[layout.sequence]
         return {"wave": torch.from_numpy(wave), "samples": samples, "layout": layout, "rows": rows, "size": len(items)}
-
-
-def _sound(file: soundfile.SoundFile, level: float, rng: np.random.Generator | None) -> int | None:
-    """A place that is not silent: a random one, without ``rng`` the first; None if all is.
-
-    Block by block, as minutes of digital silence take hardly any bytes and hours of it would fill the memory.
-    """
-    size = max(1, BLOCK // file.channels)
-
-    def loud(begin: int) -> np.ndarray:
-        return np.flatnonzero(np.abs(_read(file, begin, min(size, file.frames - begin)).clip - level) >= SILENCE)
-
-    counts: list[int] = []
-    for begin in range(0, file.frames, size):
-        counts.append(len(loud(begin)))
-        if counts[-1] and rng is None:
-            break
-    if not sum(counts):
-        return None
-    chosen = int(rng.integers(sum(counts))) if rng is not None else sum(counts[:-1])
-    ends = np.cumsum(counts)
-    block = int(np.searchsorted(ends, chosen, side="right"))
-    return block * size + int(loud(block * size)[chosen - int(ends[block]) + counts[block]])
-
-
-def normalise(clip: np.ndarray, mean: np.floating[Any], wave: np.ndarray) -> None:
-    """(n,) float32 ``clip``, whose mean is ``mean``, with zero mean and unit variance -> ``wave``."""
-    np.subtract(clip, mean, out=wave)
-    wave *= np.float32(1 / math.sqrt(_power(wave)))
-
-
-class _Window(NamedTuple):
-    """Of a recording: (n,) float32, the mean of the channels; its mean; its mean square, to four digits."""
-
-    clip: np.ndarray
-    mean: np.floating[Any]
-    power: float
-
-    @property
-    def silent(self) -> bool:
-        """Whether its standard deviation is below :data:`SILENCE`."""
-        rough = self.power - float(self.mean) ** 2
-        if rough > max(0.01 * self.power, 4 * SILENCE**2):  # what digits are missing cannot make it silent
-            return False
-        return _power(self.clip - self.mean) < SILENCE**2
-
-
-def _read(file: soundfile.SoundFile, begin: int, length: int) -> _Window:
-    """``length`` samples from ``begin`` on."""
-    if file.tell() != begin:  # even seeking to where it is makes a decoder begin anew
-        file.seek(begin)
-    found = file.read(length, dtype="float32", always_2d=True)
-    if len(found) < length:
-        raise SampleError(f"audio is cut off: {len(found)} of {length} samples at {begin}")
-    count = found.shape[1]
-    # Along the channels numpy's mean takes as long as decoding, where they are few.
-    clip = (
-        found[:, 0] if count == 1 else found.mean(1) if count > FEW else reduce(np.add, found.T) * np.float32(1 / count)
-    )
-    # One value beyond the bound has a square beyond it. Only if they reach it together each is looked at. Either
-    # comparison is false for NaN as well. BLAS would start threads for it in each worker.
-    energy = np.einsum("i,i->", clip, clip)
-    if not energy < LOUDEST and not np.abs(clip).max() < LOUDEST:
-        raise SampleError("audio has values that are no sound: infinite, NaN or beyond all bounds")
-    return _Window(clip, clip.mean(), float(energy) / length)
-
-
-def _power(clip: np.ndarray) -> float:
-    """Mean square of (n,) float32. Sums of 256, then of these: all one after the other would lose two digits."""
-    whole = len(clip) // 256 * 256
-    rows, rest = clip[:whole].reshape(-1, 256), clip[whole:]
-    energy = float(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64)) + float(np.einsum("i,i->", rest, rest))
-    return energy / len(clip)
 
 
 @lru_cache(maxsize=8)

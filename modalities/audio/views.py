@@ -10,7 +10,8 @@ import numpy as np
 from data.errors import InputError
 from data.sample import Sample
 from modalities.audio.frames import KERNELS, STRIDES
-from modalities.audio.prepare import SILENCE, AudioPrepare
+from modalities.audio.prepare import AudioPrepare
+from modalities.audio.window import SILENCE
 
 KNOTS = 8
 """Frequencies, evenly spaced from 0 Hz to half the sample rate, between which a filter's gain is linear in dB."""

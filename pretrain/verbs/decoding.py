@@ -12,7 +12,7 @@ import soundfile
 from data.errors import SampleError
 from data.sample import Sample, text_of
 from data.survey import stats
-from modalities.audio.prepare import LOUDEST, AudioPrepare
+from modalities.audio.window import LOUDEST, AudioPrepare
 from modalities.image.prepare import ImagePrepare
 
 _BLOCK = 2**18  # samples of a recording that are decoded at once

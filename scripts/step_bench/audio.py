@@ -17,8 +17,8 @@ from modalities.audio.encoder import AudioEncoder
 from modalities.audio.frames import KERNELS, STRIDES
 from modalities.audio.hf_names import wav2vec2, wav2vec2_pretraining
 from modalities.audio.masking import MaskedAudioPrepare
-from modalities.audio.prepare import normalise
 from modalities.audio.wav2vec2 import Wav2Vec2
+from modalities.audio.window import normalise
 from modalities.counter import fold, uniform
 from modalities.hf_names import to_ours
 from modalities.layout import Layout

@@ -259,3 +259,11 @@ def test_collate_lays_clips_on_the_grid(recording):
         assert not batch["wave"][begin + len(wave) : end].any()
         begin = end
     assert torch.equal(batch["wave"][begin:], torch.empty(0))
+
+
+def test_sound_in_the_sample_too_many_is_none(recording):
+    wave = np.zeros(16001, np.float32)
+    wave[-1] = 0.5
+    with pytest.raises(SampleError, match="silent") as error:
+        clip(AudioPrepare(max_seconds=1.00003), recording(wave=wave))
+    assert (error.value.kind, error.value.member) == ("silent", "flac")
