@@ -12,7 +12,8 @@ import soundfile
 from data.errors import SampleError
 from data.sample import Sample, text_of
 from data.survey import stats
-from modalities.audio.window import LOUDEST, AudioPrepare
+from modalities.audio.prepare import AudioPrepare
+from modalities.audio.window import LOUDEST
 from modalities.image.prepare import ImagePrepare
 
 _BLOCK = 2**18  # samples of a recording that are decoded at once
