@@ -13,7 +13,8 @@ class Line:
     """Where the clips of a micro-batch are written, each followed by zeros up to a multiple of ``hop``.
 
     How long all of them will be is not known before: there is room for as much as any micro-batch before had, and a
-    clip for which none is left lies elsewhere. Outside of a loader each lies by itself.
+    clip for which none is left lies elsewhere. Outside of a loader each lies by itself, and so it does from then on
+    where others are made of all clips of a micro-batch (augmented ones, say).
 
     Args:
         hop: in samples.
@@ -22,11 +23,13 @@ class Line:
     def __init__(self, hop: int) -> None:
         self.hop = hop
         self._most = 0
+        self._of_use = True
         self._clear(None)
 
     def _clear(self, now: Room | None) -> None:
         self._room = now
-        self._memory = now.take(4 * self._most).view(np.float32) if now and self._most else np.empty(0, np.float32)
+        size = 4 * self._most if self._of_use else 0
+        self._memory = now.take(size).view(np.float32) if now and size else np.empty(0, np.float32)
         self._begins: list[int] = []
         self._end = 0
 
@@ -55,6 +58,7 @@ class Line:
         total, self._most = sum(sizes), max(self._most, sum(sizes))
         if self._in_line(clips):
             return self._memory[:total]
+        self._of_use &= not self._begins or any(np.may_share_memory(clip, self._memory) for clip in clips)
         wave, begin = np.zeros(total, dtype=np.float32), 0
         for clip, size in zip(clips, sizes, strict=True):
             wave[begin : begin + len(clip)] = clip

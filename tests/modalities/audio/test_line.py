@@ -59,6 +59,19 @@ def test_what_is_no_line_is_copied() -> None:
         assert np.array_equal(line.joined(clips(line, lengths)), expected(lengths, 5))
 
 
+def test_room_that_nobody_uses_is_not_taken() -> None:
+    line, taken = Line(5), []
+
+    def memory(size: int) -> np.ndarray:
+        taken.append(size)
+        return np.zeros(size, np.uint8)
+
+    for _ in range(4):  # augmented ones: other arrays than those that were placed
+        with making(memory):
+            line.joined([clip + 1 for clip in clips(line, [9, 9])])
+    assert len(taken) == 1
+
+
 def test_outside_of_a_loader_each_clip_is_its_own() -> None:
     line = Line(5)
     with making():
