@@ -73,22 +73,30 @@ def contest(data: Path, seed: int) -> Contest:
     kept = [theirs(group) for group in groups]
     mine = [audio.translated(prepare, group, given) for group, given in zip(groups, kept, strict=True)]
 
+    # How many codes a batch uses, beside the loss: where few are in use, the right one is easily guessed.
+    our_codes: list[float] = []
+    their_codes: list[float] = []
+
     def our_loss() -> float:
         ours.parts.eval()
         found = objective.measure({"audio": encoder}, mine, Step())
+        codes = [objective.measure({"audio": encoder}, [one], Step())["code_perplexity"]["value"] for one in mine]
+        our_codes.append(round(sum(codes) / len(codes), 2))
         ours.parts.train()
         return found["contrastive_loss"]["value"]
 
     def their_loss() -> float:
         model.eval()
         with torch.no_grad():
-            total = sum(float(model(**given).contrastive_loss) for given in kept)
+            found = [model(**given) for given in kept]
+        their_codes.append(round(sum(float(one.codevector_perplexity) for one in found) / len(found), 2))
         model.train()
+        total = sum(float(one.contrastive_loss) for one in found)
         return total / sum(int(given["mask_time_indices"].sum()) for given in kept)
 
     size = f"{SIZE['channels']} channels, width {SIZE['width']}, {SIZE['depth']} blocks, {batch} clips"
     data_words = f"{len(train):,} spoken words; held out: {len(groups) * batch} of other speakers, contrastive loss"
-    return Contest(
-        "wav2vec 2.0, speech commands", data_words, "`Wav2Vec2ForPreTraining`", size, Racer(ours, our_loss),
-        Racer(peer, their_loss), batch, 1e-3,
-    )  # fmt: skip
+    racers = Racer(ours, our_loss), Racer(peer, their_loss)
+    for racer, codes in zip(racers, (our_codes, their_codes), strict=True):
+        racer.curve["codes"] = codes
+    return Contest("wav2vec 2.0, speech commands", data_words, "`Wav2Vec2ForPreTraining`", size, *racers, batch, 1e-3)
