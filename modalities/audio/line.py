@@ -33,11 +33,9 @@ class Line:
         self._begins: list[int] = []
         self._end = 0
 
-    def __getstate__(self) -> dict[str, int]:
-        return {"hop": self.hop}
-
-    def __setstate__(self, state: dict[str, int]) -> None:
-        self.__init__(state["hop"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type[Line], tuple[int]]:
+        # A copy has its own clips, and learns by itself how long they are.
+        return Line, (self.hop,)
 
     def place(self, samples: int) -> np.ndarray:
         """(samples,) float32, uninitialised, for the next clip."""
