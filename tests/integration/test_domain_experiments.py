@@ -43,7 +43,7 @@ def audio(folder: Path, number: int) -> dict[str, str]:
     return {"file": f"{number}.flac"}
 
 
-@pytest.mark.parametrize(("made", "task"), [(text, "bow"), (image, "views"), (audio, "views")])
+@pytest.mark.parametrize(("made", "task"), [(text, "ngrams"), (image, "views"), (audio, "views")])
 def test_from_raw_files_to_probes(tmp_path: Path, made, task: str) -> None:
     rows = [made(tmp_path, number) | {"label": "ab"[number % 2]} for number in range(SAMPLES)]
     for number, row in enumerate(rows):
