@@ -48,21 +48,21 @@ def clips(size: dict[str, Any], number: int, seed: int) -> list[np.ndarray]:
     return [rng.standard_normal(n, dtype=np.float32) for n in lengths]
 
 
-def hf_wav2vec2(size: dict[str, Any]) -> Any:
+def hf_wav2vec2(size: dict[str, Any], **other: Any) -> Any:
+    """The peer's model; ``other`` settings of its config instead of the paper's."""
     from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining
 
-    return Wav2Vec2ForPreTraining(
-        Wav2Vec2Config(
-            hidden_size=size["width"], num_hidden_layers=size["depth"], num_attention_heads=size["heads"],
-            intermediate_size=4 * size["width"], conv_dim=(size["channels"],) * 7, conv_kernel=KERNELS,
-            conv_stride=STRIDES, feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True,
-            num_conv_pos_embeddings=TAPS, num_conv_pos_embedding_groups=POSITION_GROUPS, num_negatives=NEGATIVES,
-            mask_time_prob=SHARE, mask_time_length=SPAN, layerdrop=0.0, proj_codevector_dim=FINAL,
-            codevector_dim=LATENT, num_codevectors_per_group=CODES, num_codevector_groups=GROUPS,
-            attn_implementation="sdpa", hidden_dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
-            feat_proj_dropout=0.0, feat_quantizer_dropout=0.0,
-        )
-    )  # fmt: skip
+    settings = {
+        "hidden_size": size["width"], "num_hidden_layers": size["depth"], "num_attention_heads": size["heads"],
+        "intermediate_size": 4 * size["width"], "conv_dim": (size["channels"],) * 7, "conv_kernel": KERNELS,
+        "conv_stride": STRIDES, "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True,
+        "num_conv_pos_embeddings": TAPS, "num_conv_pos_embedding_groups": POSITION_GROUPS, "num_negatives": NEGATIVES,
+        "mask_time_prob": SHARE, "mask_time_length": SPAN, "layerdrop": 0.0, "proj_codevector_dim": FINAL,
+        "codevector_dim": LATENT, "num_codevectors_per_group": CODES, "num_codevector_groups": GROUPS,
+        "attn_implementation": "sdpa", "hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0,
+        "feat_proj_dropout": 0.0, "feat_quantizer_dropout": 0.0,
+    }  # fmt: skip
+    return Wav2Vec2ForPreTraining(Wav2Vec2Config(**(settings | other)))
 
 
 class HfCollate:
@@ -83,8 +83,10 @@ class HfCollate:
         rows = frames(batch["input_values"].shape[1])
         there = self.model._get_feature_vector_attention_mask(rows, batch["attention_mask"])
         shape = (len(given), rows)
-        mask = _compute_mask_indices(shape, SHARE, SPAN, attention_mask=there, min_masks=2)
-        negatives = _sample_negative_indices(shape, NEGATIVES, mask_time_indices=mask)
+        settings = self.model.config
+        share, span = settings.mask_time_prob, settings.mask_time_length
+        mask = _compute_mask_indices(shape, share, span, attention_mask=there, min_masks=2)
+        negatives = _sample_negative_indices(shape, settings.num_negatives, mask_time_indices=mask)
         drawn = {"mask_time_indices": torch.from_numpy(mask), "sampled_negative_indices": torch.from_numpy(negatives)}
         return dict(batch) | drawn
 

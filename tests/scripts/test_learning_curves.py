@@ -29,9 +29,10 @@ def curve(steps, seconds, losses):
 def test_losses_are_compared_where_both_sides_have_one(learning):
     race, _ = learning
     ours, theirs = curve([0, 10, 40], 1.0, [5.0, 4.0, 1.0]), curve([0, 10], 4.0, [5.0, 3.9])
-    assert race.pair(ours, theirs, "samples") == {"at": 160, "ours": 4.0, "theirs": 3.9}
-    assert race.pair(ours, theirs, "cpu_s") == {"at": 40.0, "ours": 1.0, "theirs": 3.9}
-    assert race.at(ours, "cpu_s", 25.0) == pytest.approx(2.5)  # half way from 4 at 10 s to 1 at 40 s
+    # Over the last fifth of the way: from 8 to 10 steps, of 4.2 to 4.0 and of 4.12 to 3.9.
+    assert race.pair(ours, theirs, "samples") == {"at": 160, "ours": 4.1, "theirs": 4.01}
+    assert race.pair(ours, theirs, "cpu_s") == {"at": 40.0, "ours": 1.4, "theirs": 4.01}
+    assert race.at(ours, "cpu_s", 25.0) == pytest.approx(2.75)  # 3 at 20 s, 2.5 at 25 s
 
 
 def test_measurements_become_rarer_but_stay_on_a_grid_that_sides_share(learning):
