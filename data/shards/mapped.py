@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from typing import cast
 
 _PROBES = 8
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)  # Linux only
@@ -56,6 +57,11 @@ class Mapped:
         elif self._view is not None and os.fstat(self._file).st_size != self._size:
             self._view = None
         return self._view
+
+    def mapping(self) -> mmap.mmap | None:
+        """The same, of which a slice is a copy."""
+        view = self.view()
+        return None if view is None else cast(mmap.mmap, view.obj)
 
     def _look(self) -> None:
         size = os.fstat(self._file).st_size

@@ -5,6 +5,7 @@ It holds no names: a member's name stands in the tar just before its content, an
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -104,8 +105,8 @@ class ShardIndex:
             raise SampleError("the shard is not what its index says: it was changed while it was in use")
         return self._shown(i, key)
 
-    def read(self, i: int, file: int, view: memoryview | None = None) -> tuple[str, dict[str, bytes]]:
-        """(key, members) of sample ``i`` from the tar behind the descriptor ``file``, or in ``view``.
+    def read(self, i: int, file: int, mapped: mmap.mmap | None = None) -> tuple[str, dict[str, bytes]]:
+        """(key, members) of sample ``i`` from the tar behind the descriptor ``file``, or in ``mapped``.
 
         Members that lie side by side are read at once. Headers are read too, and compared with the index.
 
@@ -116,12 +117,12 @@ class ShardIndex:
         a, b = self.span(i)
         blocks, sizes = self.block[a:b].tolist(), self.size[a:b].tolist()
         numbers, runs = self._of(self.extension, a, b), self._of(self.run, a, b)
-        begin = (blocks[0] - runs[0]) * BLOCK
+        begin = 0 if mapped is not None else (blocks[0] - runs[0]) * BLOCK
         length = blocks[-1] * BLOCK + sizes[-1] - begin
-        together = 0 < length <= min(_AT_ONCE, 2 * sum(sizes) + _SLACK)  # as in readable_at_once
-        data = b""
+        together = mapped is not None or 0 < length <= min(_AT_ONCE, 2 * sum(sizes) + _SLACK)  # as in readable_at_once
+        data: bytes | mmap.mmap = b""  # slices of either are bytes
         if together:
-            data = os.pread(file, length, begin) if view is None else bytes(view[begin : begin + length])
+            data = mapped if mapped is not None else os.pread(file, length, begin)
         found: dict[str, bytes] = {}
         key, stem = "", b""
         for block, size, number, run in zip(blocks, sizes, numbers, runs, strict=True):
@@ -138,15 +139,15 @@ class ShardIndex:
             if not whole:
                 raise SampleError(f"member {extension} breaks off: the shard is not what its index says, but shorter")
             found[extension] = content
-            header = offset - BLOCK
+            header = data[offset - BLOCK : offset]
             # Mostly the header itself holds the name, that of the first member up to the extension, and the size.
-            plain = (run == 1 or (run == 3 and _untold(data, header))) and data.startswith(
-                b"%011o" % size, header + 124
+            plain = (run == 1 or (run == 3 and _untold(data[offset - 3 * BLOCK : offset - BLOCK]))) and (
+                header.startswith(b"%011o" % size, 124)
             )
-            if plain and stem and data.startswith(b"%b%b\0" % (stem, extension.encode()), header):
+            if plain and stem and header.startswith(b"%b%b\0" % (stem, extension.encode())):
                 continue
             try:
-                run_of = data[header if plain else offset - run * BLOCK : offset]
+                run_of = header if plain else data[offset - run * BLOCK : offset]
                 name, stated = tarheader.member(run_of) if not plain else (tarheader.plain_name(run_of), size)
             except ValueError:
                 name, stated = b"", -1
@@ -157,7 +158,7 @@ class ShardIndex:
                 )
             if len(found) == 1:
                 key = own
-                if plain and not data[header + 345]:
+                if plain and not header[345]:
                     stem = name[: len(name) - len(suffix)]
         return self._shown(i, key) if len(self.again) else key, found
 
@@ -174,12 +175,11 @@ def readable_at_once(length: np.ndarray, content: np.ndarray) -> np.ndarray:
     return (length > 0) & (length <= np.minimum(_AT_ONCE, 2 * content + _SLACK))
 
 
-def _untold(data: bytes, header: int) -> bool:
-    """Whether the PAX records just before ``header`` leave name and size to it."""
-    begin = header - BLOCK
+def _untold(records: bytes) -> bool:
+    """Whether a PAX header and the block of ``records`` behind it leave name and size to the member's own header."""
     return (
-        data[begin - BLOCK + 156] == 120  # x
-        and data.find(b"path=", begin, header) < 0
-        and data.find(b"size=", begin, header) < 0
-        and data.find(b"GNU.", begin, header) < 0
+        records[156] == 120  # x
+        and records.find(b"path=", BLOCK) < 0
+        and records.find(b"size=", BLOCK) < 0
+        and records.find(b"GNU.", BLOCK) < 0
     )

@@ -121,7 +121,7 @@ class Source:
         inner = number - (self._ends[shard - 1] if shard else 0)
         opened = self._open(shard)
         try:
-            key, members = opened.index.read(inner, opened.file, opened.mapped.view())
+            key, members = opened.index.read(inner, opened.file, opened.mapped.mapping())
         except OSError as error:
             raise SampleError(f"shard cannot be read: {error.strerror}") from None
         return Sample(opened.name, key, members)
