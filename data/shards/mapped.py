@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import cast
 
 _PROBES = 8
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)  # Linux only
@@ -41,41 +40,44 @@ class Mapped:
         every: uses after which to find out anew whether the file is in memory.
     """
 
-    __slots__ = ("_due", "_every", "_file", "_size", "_view")
+    __slots__ = ("_due", "_every", "_file", "_mapping", "_size")
 
     def __init__(self, file: int, every: int) -> None:
         self._file, self._every, self._due = file, max(1, every), 0
         self._size = 0
-        self._view: memoryview | None = None
+        self._mapping: mmap.mmap | None = None
 
-    def view(self) -> memoryview | None:
-        """All bytes of the file; None if it is to be read. Not to be kept: a file that is cut is mapped no more."""
+    def mapping(self) -> mmap.mmap | None:
+        """The file, a slice of which is a copy; None if it is to be read.
+
+        Not to be kept: a file that is cut is mapped no more.
+        """
         self._due -= 1
         if self._due < 0:
             self._due = self._every
             self._look()
-        elif self._view is not None and os.fstat(self._file).st_size != self._size:
-            self._view = None
-        return self._view
+        elif self._mapping is not None and os.fstat(self._file).st_size != self._size:
+            self._mapping = None
+        return self._mapping
 
-    def mapping(self) -> mmap.mmap | None:
-        """The same, of which a slice is a copy."""
-        view = self.view()
-        return None if view is None else cast(mmap.mmap, view.obj)
+    def view(self) -> memoryview | None:
+        """All bytes of it, without a copy; to be used and kept like :meth:`mapping`."""
+        mapping = self.mapping()
+        return None if mapping is None else memoryview(mapping)
 
     def _look(self) -> None:
         size = os.fstat(self._file).st_size
         if not resident(self._file, size):
-            self._view = None
-        elif self._view is None or size != self._size:
-            self._size, self._view = size, _map(self._file, size)
+            self._mapping = None
+        elif self._mapping is None or size != self._size:
+            self._size, self._mapping = size, _map(self._file, size)
 
 
-def _map(file: int, size: int) -> memoryview | None:
+def _map(file: int, size: int) -> mmap.mmap | None:
     try:
         mapping = mmap.mmap(file, size, prot=mmap.PROT_READ)
         # All pages at once instead of a fault for each few; what cannot be read is an error here, and no signal.
         mapping.madvise(_POPULATE_READ)
     except OSError:  # no room for it, a kernel before 5.14, a disk that fails
         return None
-    return memoryview(mapping)
+    return mapping

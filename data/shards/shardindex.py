@@ -108,7 +108,8 @@ class ShardIndex:
     def read(self, i: int, file: int, mapped: mmap.mmap | None = None) -> tuple[str, dict[str, bytes]]:
         """(key, members) of sample ``i`` from the tar behind the descriptor ``file``, or in ``mapped``.
 
-        Members that lie side by side are read at once. Headers are read too, and compared with the index.
+        Members that lie side by side are read at once, or copied from memory one by one. Headers are read too, and
+        compared with the index.
 
         Raises:
             SampleError: the tar is not what its index says, or shorter.
@@ -117,12 +118,14 @@ class ShardIndex:
         a, b = self.span(i)
         blocks, sizes = self.block[a:b].tolist(), self.size[a:b].tolist()
         numbers, runs = self._of(self.extension, a, b), self._of(self.run, a, b)
-        begin = 0 if mapped is not None else (blocks[0] - runs[0]) * BLOCK
+        begin = (blocks[0] - runs[0]) * BLOCK
         length = blocks[-1] * BLOCK + sizes[-1] - begin
-        together = mapped is not None or 0 < length <= min(_AT_ONCE, 2 * sum(sizes) + _SLACK)  # as in readable_at_once
+        together = 0 < length <= min(_AT_ONCE, 2 * sum(sizes) + _SLACK)  # as in readable_at_once
         data: bytes | mmap.mmap = b""  # slices of either are bytes
-        if together:
-            data = mapped if mapped is not None else os.pread(file, length, begin)
+        if together and mapped is not None and begin >= 0:
+            data, begin = mapped, 0
+        elif together:
+            data = os.pread(file, length, begin)
         found: dict[str, bytes] = {}
         key, stem = "", b""
         for block, size, number, run in zip(blocks, sizes, numbers, runs, strict=True):

@@ -30,7 +30,7 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: every bi
 
 
 def ngrams(text: str, lengths: Sequence[int], buckets: int) -> np.ndarray:
-    """The buckets, sorted and each once, of the character n-grams of ``text``, int64; none where all are longer.
+    """The buckets, sorted and each once, of the character n-grams of ``text``, int64; none where all words are shorter.
 
     An n-gram lies within a word, with one space before and one behind it, as scikit-learn's ``char_wb`` has it.
 
@@ -39,7 +39,10 @@ def ngrams(text: str, lengths: Sequence[int], buckets: int) -> np.ndarray:
         lengths: of the n-grams, in characters.
         buckets: into how many they are hashed; the same on every machine.
     """
-    padded = f" {' '.join(text.split())} "
+    words = text.split()
+    if not words:
+        return np.empty(0, dtype=np.int64)
+    padded = f" {' '.join(words)} "
     codes = np.frombuffer(padded.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     spaces = np.concatenate(([0], np.cumsum(codes == _SPACE)))  # before each character
     found = [np.empty(0, dtype=np.uint64)]
@@ -94,10 +97,13 @@ class TextAndNgrams(TextView):
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
         """``{"tokens": (n,), "ngrams": (g,) distinct, of all of the text as the tokenizer reads it}``, int64."""
         tokens = TextPrepare.tokens(self, sample, rng, training)
-        text = self.tokenizer.decode(tokens[1:-1].tolist())
+        # As the tokenizer reads it back; a character that a window has cut into is none.
+        text = self.tokenizer.decode(tokens[1:-1].tolist()).replace("\ufffd", " ")
         found = ngrams(text, self.lengths, self.buckets)
         if not len(found):
-            raise SampleError(f"no word of the text has {self.lengths[0] - 1} letters", "too_short", self.source.member)
+            least = max(1, self.lengths[0] - 2)
+            reason = f"no word of the text has {least} characters or more (shortest={self.lengths[0]} with both spaces)"
+            raise SampleError(reason, "too_short", self.source.member)
         return {"tokens": self.thinned(tokens, rng), "ngrams": found}
 
     def collate(self, items: list[Item]) -> Batch:
@@ -114,7 +120,8 @@ class BagOfNgrams(Objective):
     """One minus the cosine between a text's n-grams, weighted by rarity, and a linear layer on its pooled vector.
 
     The weight of an n-gram that n of the N texts of the global batch have is ``1 + ln((1 + N) / (1 + n))``, the smooth
-    inverse document frequency. The layer is linear, so what is to be told of a text has to be in its vector as it is.
+    inverse document frequency; of held-out texts the batch in which they are measured takes its place
+    (``evaluate.batch_size``). The layer is linear, so what is to be told of a text has to be in its vector as it is.
 
     Args:
         width: D of the text encoder.

@@ -129,7 +129,14 @@ def result(contest: Contest) -> dict[str, Any]:
     }
 
 
+def _at(curve: Curve, samples: set[float], column: list[float]) -> list[float]:
+    return [value for value, number in zip(column, curve["samples"], strict=True) if number in samples]
+
+
 def pair(ours: Curve, theirs: Curve, along: str) -> dict[str, float]:
-    """Where both curves have a value, as far along as possible."""
+    """Where both curves have a value, as far along as possible; of samples only where both were measured."""
+    if along == "samples":
+        shared = set(ours[along]) & set(theirs[along])
+        ours, theirs = ({name: _at(curve, shared, curve[name]) for name in (along, "loss")} for curve in (ours, theirs))
     place = min(ours[along][-1], theirs[along][-1])
     return {"at": place, "ours": round(at(ours, along, place), 4), "theirs": round(at(theirs, along, place), 4)}

@@ -1,6 +1,7 @@
 """Tar files for tests, and what a reader finds in them."""
 
 import io
+import mmap
 import os
 import tarfile
 
@@ -29,11 +30,12 @@ def write(path, members, format=PAX, **pax):
 
 
 def samples(path, found=None):
-    """[(key, {extension: bytes})] through the index, read twice: by its places and at once."""
+    """[(key, {extension: bytes})] through the index, read three times: at once, from memory, and by its places."""
     found = index.scan(path) if found is None else found
     file = os.open(path, os.O_RDONLY)
     try:
         rows = [found.read(i, file) for i in range(len(found))]
+        assert [found.read(i, file, mapped(file)) for i in range(len(found))] == rows
         for i, (key, members) in enumerate(rows):
             assert found.key(i, file) == key
             assert members == {e: os.pread(file, size, offset) for e, (offset, size) in found.members(i).items()}
@@ -42,15 +44,26 @@ def samples(path, found=None):
         os.close(file)
 
 
+def mapped(file):
+    """What a descriptor is open on, in memory; None of an empty file."""
+    return mmap.mmap(file, 0, prot=mmap.PROT_READ) if os.fstat(file).st_size else None
+
+
+def _outcome(found, i, *where):
+    try:
+        return found.read(i, *where)
+    except SampleError as error:
+        return f"(sample {i})", error
+
+
 def outcomes(path, found):
     """Like ``samples``, with the SampleError of a sample in place of its members."""
     file, rows = os.open(path, os.O_RDONLY), []
     try:
         for i in range(len(found)):
-            try:
-                rows.append(found.read(i, file))
-            except SampleError as error:
-                rows.append((f"(sample {i})", error))
+            rows.append(_outcome(found, i, file))
+            seen = _outcome(found, i, file, mapped(file))
+            assert list(map(str, seen)) == list(map(str, rows[-1]))
     finally:
         os.close(file)
     return rows
