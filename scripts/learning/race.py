@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -98,15 +99,12 @@ def is_measured(step: int) -> bool:
     return step % gap == 0
 
 
-LAST = 0.2
-
-
 def at(curve: Curve, along: str, place: float) -> float:
     """The held-out loss up to ``place`` of ``along``: the mean of the curve's line over the last fifth of the way.
 
     One measurement says little where the loss jumps from one to the next, as it does while codes come and go.
     """
-    places = np.linspace((1 - LAST) * place, place, 201)
+    places = np.linspace(0.8 * place, place, 201)
     return float(np.interp(places, curve[along], curve["loss"]).mean())
 
 
@@ -129,14 +127,16 @@ def result(contest: Contest) -> dict[str, Any]:
     }
 
 
-def _at(curve: Curve, samples: set[float], column: list[float]) -> list[float]:
-    return [value for value, number in zip(column, curve["samples"], strict=True) if number in samples]
+def _only(samples: set[float], curve: Curve) -> Curve:
+    """What was measured after one of ``samples``."""
+    kept = [number in samples for number in curve["samples"]]
+    return {name: list(compress(curve[name], kept)) for name in ("samples", "loss")}
 
 
 def pair(ours: Curve, theirs: Curve, along: str) -> dict[str, float]:
     """Where both curves have a value, as far along as possible; of samples only where both were measured."""
     if along == "samples":
         shared = set(ours[along]) & set(theirs[along])
-        ours, theirs = ({name: _at(curve, shared, curve[name]) for name in (along, "loss")} for curve in (ours, theirs))
+        ours, theirs = (_only(shared, curve) for curve in (ours, theirs))
     place = min(ours[along][-1], theirs[along][-1])
     return {"at": place, "ours": round(at(ours, along, place), 4), "theirs": round(at(theirs, along, place), 4)}
