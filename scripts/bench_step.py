@@ -38,6 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--size", choices=list(text.SIZES), help="default: small, on CUDA base")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2, help="updates a round")
+    parser.add_argument("--batch", type=int, help="texts, pairs or clips of a step; default: of the size")
     parser.add_argument("--threads", type=int, help="of torch; default: its own")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16; the default on CUDA")
@@ -57,6 +58,8 @@ def main() -> None:
     dtype = torch.bfloat16 if args.bf16 or on_device else torch.float32
     size = args.size or ("base" if on_device else "small")
     setup = Setup(size, args.steps, device, dtype, args.compile or on_device, args.seed)
+    for module in CASES.values() if args.batch else ():
+        module.SIZES[size]["batch"] = args.batch
     rows, failed = [], False
     for name in args.cases.split(","):
         case = CASES[name].case(setup)
@@ -76,7 +79,7 @@ def main() -> None:
         if args.trace:
             rows += trace.profiled(case, sides, args.trace)
             print(trace.table(case, rows), flush=True)
-        print("\n".join(verdict.lines(case, found, peak, dtype)), flush=True)
+        print("\n".join(verdict.lines(case, found)), flush=True)
     if args.out:
         with args.out.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)

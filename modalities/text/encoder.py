@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from data.errors import InputError, choices
 from modalities.encoder import Encoded, Encoder
 from modalities.initialisation import POSITION_STD, spreads
+from modalities.text.lookup import TokenEmbedding
 from modalities.transformer import initialise, trunk_of
 
 POSITIONS = ("rotary", "learned")
@@ -55,7 +56,7 @@ class TextEncoder(Encoder):
             raise InputError(f"token_types={token_types} must be 0 or more")
         self.vocab_size = vocab_size
         self.causal = causal
-        self.token_embedding = nn.Embedding(vocab_size, width)
+        self.token_embedding = TokenEmbedding(vocab_size, width)
         self.position_embedding = nn.Embedding(max_tokens, width) if positions == "learned" else None
         self.type_embedding = nn.Embedding(token_types, width) if token_types else None
         self.trunk = trunk_of(

@@ -43,7 +43,7 @@ class _VocabularyLoss(torch.autograd.Function):
         loss = torch.zeros((), dtype=exact, device=hidden.device)
         hits = torch.zeros((), dtype=torch.float64, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if needs[0] else None
-        d_weight = torch.zeros_like(weight, dtype=exact) if needs[1] else None
+        d_weight: Tensor | None = None  # of the first chunk on: zeros would be written and read for nothing
         d_bias = torch.zeros_like(bias, dtype=exact) if needs[2] and bias is not None else None
         rows = max(_CHUNK.get(kind, _DEVICE_CHUNK) // len(weight), 16)
         with torch.autocast(kind, enabled=False):
@@ -66,10 +66,14 @@ class _VocabularyLoss(torch.autograd.Function):
                 wrong = wrong.to(dtype)
                 if d_hidden is not None:
                     torch.mm(wrong, table, out=d_hidden[begin : begin + rows])
-                if d_weight is not None and dtype == exact:
+                if needs[1] and d_weight is None:
+                    d_weight = (wrong.t() @ h).to(exact)
+                elif d_weight is not None and dtype == exact:
                     d_weight.addmm_(wrong.t(), h)
                 elif d_weight is not None:
                     d_weight += wrong.t() @ h
+        if needs[1] and d_weight is None:  # nothing is predicted
+            d_weight = torch.zeros_like(weight, dtype=exact)
         ctx.gradients = [
             None if d is None else d.to(t)
             for d, t in ((d_hidden, given[0]), (d_weight, given[1]), (d_bias, None if bias is None else bias.dtype))

@@ -21,6 +21,7 @@ class Row:
         useful: FLOPs that the method needs for them (see flops.py).
         wall, cpu: seconds.
         parts: wall seconds by part of the step.
+        product: GFLOP a CPU second of a matrix product, measured just before and just after; their mean.
     """
 
     units: float
@@ -28,6 +29,12 @@ class Row:
     wall: float = 0.0
     cpu: float = 0.0
     parts: Mapping[str, float] | None = None
+    product: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """The rate of the useful FLOPs over that of a matrix product beside it, a CPU second each."""
+        return self.useful / 1e9 / self.cpu / self.product
 
 
 def wait(device: torch.device) -> None:
@@ -65,23 +72,27 @@ def timed(work: Callable[[], Row], device: torch.device) -> Row:
 def interleaved(
     sides: Mapping[str, Callable[[], Row]], rounds: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[dict[str, list[Row]], dict[str, float]]:
-    """Each side once a round, in an order that rotates; before each round, what a matrix product reaches.
+    """Each side once a round, in an order that rotates; between any two, what a matrix product reaches.
+
+    A machine that others use changes its pace by a third within seconds, so each row has its own product.
 
     Returns:
-        The rows of each side, and GFLOP a wall second and a CPU second of the product, the best of all rounds.
+        The rows of each side, and GFLOP a wall second and a CPU second of the product, the median of all.
     """
     names = list(sides)
     rows: dict[str, list[Row]] = {name: [] for name in names}
-    peaks = []
+    peaks = [matmul_rate(device, dtype)]
     for number in range(rounds):
-        peaks.append(matmul_rate(device, dtype))
         for place in range(len(names)):
             name = names[(place + number) % len(names)]
-            rows[name].append(timed(sides[name], device))
-    return rows, {kind: max(peak[kind] for peak in peaks) for kind in peaks[0]}
+            row = timed(sides[name], device)
+            peaks.append(matmul_rate(device, dtype))
+            row.product = (peaks[-2]["cpu"] + peaks[-1]["cpu"]) / 2
+            rows[name].append(row)
+    return rows, {kind: statistics.median(peak[kind] for peak in peaks) for kind in peaks[0]}
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> dict[str, float]:
+def matmul_rate(device: torch.device, dtype: torch.dtype, repeats: int = 3) -> dict[str, float]:
     """GFLOP a second of one large matrix product, ``wall`` and ``cpu``, the best of ``repeats``."""
     size = 8192 if device.type == "cuda" else 2048
     times = 20 if device.type == "cuda" else 1

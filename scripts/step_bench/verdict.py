@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-import torch
 from step_bench.case import Case, Check, Ratio
 from step_bench.measure import Row, spread
 
@@ -45,7 +44,7 @@ def measured(
                 "per_cpu_s": spread(row.units / row.cpu for row in rounds),
                 "useful_gflop_per_unit": sum(row.useful for row in rounds) / sum(row.units for row in rounds) / 1e9,
                 "share_wall": spread(row.useful / 1e9 / row.wall / peak["wall"] for row in rounds),
-                "share_cpu": spread(row.useful / 1e9 / row.cpu / peak["cpu"] for row in rounds),
+                "share_cpu": spread(row.share for row in rounds),
                 "matmul_gflop_per_s": peak,
                 "time": {part: round(seconds / whole, 3) for part, seconds in spent.items()},
                 "losses": [round(float(loss), 4) for loss in (side.losses[0], side.losses[-1])],
@@ -77,7 +76,7 @@ def table(case: Case, rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def lines(case: Case, found: dict[str, list[Row]], peak: dict[str, float], dtype: torch.dtype) -> list[str]:
+def lines(case: Case, found: dict[str, list[Row]]) -> list[str]:
     """PASS or FAIL for each ratio whose sides were measured, and for the shares."""
     out = []
     for ratio in case.ratios:
@@ -88,7 +87,7 @@ def lines(case: Case, found: dict[str, list[Row]], peak: dict[str, float], dtype
             out.append(f"{word}  {case.name:<10} {ratio.ours} / {fastest}, a CPU second  {value:.2f} >= {ratio.bar}")
     for name in case.shares:
         if name in found:
-            value = statistics.median(row.useful / 1e9 / row.cpu / peak["cpu"] for row in found[name])
+            value = statistics.median(row.share for row in found[name])
             word = "PASS" if value >= SHARE else "FAIL"
             out.append(f"{word}  {case.name:<10} {name}: share of the matrix product's rate  {value:.2f} >= {SHARE}")
     return out
