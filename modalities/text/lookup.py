@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Bytes from which on an allocator asks the system for each block anew (glibc at most: pretrain/host.py). Smaller ones are
+# Bytes from which on an allocator asks the system for each block anew (glibc: pretrain/host.py). Smaller ones are
 # at hand, and zeros are written faster than pages are made.
 _LARGE = 32 * 2**20
 
