@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from math import prod
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.autograd.function import once_differentiable
 # Bytes from which on an allocator asks the system for each block anew (glibc: pretrain/host.py). Smaller ones are
 # at hand, and zeros are written faster than pages are made.
 _LARGE = 32 * 2**20
+_POPULATE_READ = 22  # of linux/mman.h
 
 
 class TokenEmbedding(nn.Embedding):
@@ -48,4 +50,6 @@ class _Lookup(torch.autograd.Function):
 def untouched_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Zeros on the CPU in pages of their own, which the system makes when they are first written."""
     memory = mmap.mmap(-1, prod(shape) * dtype.itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel before 5.14, or none of Linux: then each page is looked up when it is read
+        memory.madvise(_POPULATE_READ)  # all of it the one page of zeros
     return torch.frombuffer(memory, dtype=dtype).view(shape)
