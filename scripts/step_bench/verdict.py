@@ -89,7 +89,7 @@ def lines(case: Case, found: dict[str, list[Row]]) -> list[str]:
         if name in found:
             value = statistics.median(row.share for row in found[name])
             word = "PASS" if value >= SHARE else "FAIL"
-            out.append(f"{word}  {case.name:<10} {name}: share of the matrix product's rate  {value:.2f} >= {SHARE}")
+            out.append(f"{word}  {case.name:<10} {name}: share of the matrix product's rate  {value:.3f} >= {SHARE}")
     return out
 
 
