@@ -44,7 +44,9 @@ class _Lookup(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (ids,) = ctx.saved_tensors
-        return untouched_zeros(ctx.table, grad.dtype).index_add_(0, ids, grad), None
+        # Of a tensor without contents (`pretrain plan`) the gradient has none either, and is to be counted.
+        zeros = untouched_zeros(ctx.table, grad.dtype) if type(grad) is Tensor else grad.new_zeros(ctx.table)
+        return zeros.index_add_(0, ids, grad), None
 
 
 def untouched_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from modalities.text import lookup
 from modalities.text.encoder import TextEncoder
@@ -53,6 +54,18 @@ def test_a_small_a_frozen_and_a_16_bit_table_are_left_to_torch(monkeypatch):
     assert by_torch(TokenEmbedding(100, 8, dtype=torch.bfloat16))
     small.weight.requires_grad_(False)
     assert small(torch.tensor([3])).grad_fn is None
+
+
+def test_a_plan_on_tensors_without_contents_gets_a_gradient_without(monkeypatch):
+    monkeypatch.setattr(lookup, "_LARGE", 0)
+    made = []
+    monkeypatch.setattr(lookup, "untouched_zeros", lambda *given: made.append(given) or untouched_zeros(*given))
+    with FakeTensorMode():
+        table = TokenEmbedding(V, D)
+        table(torch.zeros(3, dtype=torch.int64)).sum().backward()
+        assert isinstance(table.weight.grad, FakeTensor)
+    assert table.weight.grad.shape == (V, D)
+    assert not made
 
 
 def test_zeros_take_memory_where_they_are_written():
