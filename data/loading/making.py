@@ -17,8 +17,9 @@ from data.stream import Place
 
 MAX_ATTEMPTS = 8
 # Samples are read some at a time and then prepared: what reads and what decodes do not turn each other out of the
-# processor's caches for each of them (3 to 6 % of decoding pictures and sounds). Bounded, as contents may be large.
-_READ_TOGETHER, _READ_BYTES = 16, 1 << 20
+# processor's caches for each of them (3 to 6 % of decoding pictures and sounds). Bounded, as contents may be large:
+# to what fits into a second-level cache.
+_READ_TOGETHER, _READ_BYTES = 64, 2 << 20
 
 
 class _Trying:
