@@ -24,7 +24,7 @@ from pretrain.host import tune  # noqa: E402
 tune()  # before torch: allocator and threads, for all sides alike
 
 import torch  # noqa: E402
-from step_bench import audio, pairs, text, trace, verdict  # noqa: E402
+from step_bench import audio, pairs, text, trace, trunks, verdict  # noqa: E402
 from step_bench.case import Setup  # noqa: E402
 from step_bench.measure import interleaved, machine  # noqa: E402
 
@@ -79,7 +79,8 @@ def main() -> None:
         if args.trace:
             rows += trace.profiled(case, sides, args.trace)
             print(trace.table(case, rows), flush=True)
-        print("\n".join(verdict.lines(case, found)), flush=True)
+        rows += trunks.measured(case, sides, args.rounds, setup)
+        print("\n".join([*verdict.lines(case, found), *trunks.lines(case, rows)]), flush=True)
     if args.out:
         with args.out.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
