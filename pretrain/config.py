@@ -23,6 +23,7 @@ from data.errors import InputError, choices
 from pretrain import grammar, resolvers, whole
 from pretrain.launchers import options as launchers
 from pretrain.schema import RunConfig
+from pretrain.suggestion import suggested
 from pretrain.sweeps import options as sweepers
 from pretrain.targets import check_trust
 
@@ -200,10 +201,10 @@ def _explain(error: BaseException, overrides: Sequence[str], config_dir: str | N
             return f"'{place}' has no {group} yet; write +{full}=... to add one"
         free = any(part in _FREE for part in full.split(".")[:-1])
         hint = f" (+{full}=... gives an argument that the config file leaves out)" if free else ""
-        known = _known_keys(overrides, full, config_dir)
+        known, everywhere = _known_keys(overrides, full, config_dir)
         if len(known) == 1 and "${" in known[0]:
             return f"'{full}' cannot be set: {known[0]}; change it there"
-        return f"unknown key '{full}'; {choices(full, known)}{hint}"
+        return f"unknown key '{full}'; {suggested(full, known, everywhere)}{hint}"
     option = re.search(r"Could not find '([^']+)'|In '[^']+': Could not find '([^']+)'", text)
     if option:
         group, _, name = next(part for part in option.groups() if part).rpartition("/")
@@ -214,10 +215,10 @@ def _explain(error: BaseException, overrides: Sequence[str], config_dir: str | N
     return _one_line(error)
 
 
-def _known_keys(overrides: Sequence[str], key: str, config_dir: str | None) -> list[str]:
-    """Keys beside the unknown one, in the config composed from what chooses among whole files.
+def _known_keys(overrides: Sequence[str], key: str, config_dir: str | None) -> tuple[list[str], list[str]]:
+    """Keys beside the unknown one, and all, in the config composed from what chooses among whole files.
 
-    Where a key on the way is a reference to another place, one line that says so.
+    Where a key on the way is a reference to another place, one line that says so instead of those beside it.
     """
     known = groups(config_dir)
     chosen = [o for o in overrides if grammar.key_of(o).split("@")[0] in known]
@@ -227,7 +228,8 @@ def _known_keys(overrides: Sequence[str], key: str, config_dir: str | None) -> l
         with initialize_config_module("conf", version_base="1.3"):
             config = compose("train", overrides=chosen)
     except HydraException:
-        return []
+        return [], []
+    everywhere = list(_places(typing.cast(dict[str, Any], OmegaConf.to_container(config))))
     parents = key.split(".")[:-1]
     node: Any = config
     path: list[str] = []
@@ -237,9 +239,17 @@ def _known_keys(overrides: Sequence[str], key: str, config_dir: str | None) -> l
         node = node._get_node(part)
         path.append(part)
         if node is not None and node._is_interpolation():
-            return [f"{'.'.join(path)} is {node._value()}"]
+            return [f"{'.'.join(path)} is {node._value()}"], everywhere
     prefix = "".join(part + "." for part in path)
-    return [f"{prefix}{name}" for name in node] if OmegaConf.is_dict(node) else []
+    return [f"{prefix}{name}" for name in node] if OmegaConf.is_dict(node) else [], everywhere
+
+
+def _places(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted keys of a config and of all that is in it."""
+    for key, value in node.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _places(value, f"{prefix}{key}.")
 
 
 def _searchpath(config_dir: str | None) -> list[str]:
