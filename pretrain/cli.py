@@ -101,12 +101,12 @@ def _stop_verb(number: int, frame: FrameType | None) -> None:
 
 
 def _train(arguments: list[str]) -> int:
-    from pretrain import config, launch
+    from pretrain import composition, config, launch
 
     if "--help" in arguments or "-h" in arguments:
         print(USAGE)
         print("config groups (GROUP=OPTION, or GROUP@PLACE=OPTION as in encoder@encoders.text=text_tiny):")
-        for group, options in config.groups().items():
+        for group, options in composition.groups().items():
             print(f"  {group:<12} {', '.join(options)}")
         return 0
     if "--version" in arguments:

@@ -10,7 +10,7 @@ from config_docs import docstrings, files
 from config_docs.docstrings import Field
 from config_docs.files import Entry, File
 
-from pretrain import config, schema
+from pretrain import composition, schema
 from pretrain.launchers import options as launchers
 from pretrain.sweeps import options as sweepers
 
@@ -33,7 +33,7 @@ def page() -> str:
     Raises:
         ValueError: something in ``conf/`` is not said anywhere, or in a way that cannot be read.
     """
-    groups = config.groups()
+    groups = composition.groups()
     order = [*FIRST, *(name for name in groups if name not in FIRST)]
     parts = [INTRO.read_text(encoding="utf-8"), _train(groups), _task(), "## Groups and their options\n"]
     named: set[str] = set()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.config import groups
+from pretrain.composition import groups
 from tests.integration.runs import run, steps
 
 QUICK = [

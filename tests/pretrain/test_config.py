@@ -1,9 +1,9 @@
 import pytest
 
 from data.errors import InputError
-from pretrain import config
+from pretrain import composition, config
 
-EXPERIMENTS = config.groups()["experiment"]
+EXPERIMENTS = composition.groups()["experiment"]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -47,7 +47,7 @@ def test_cache_is_where_the_environment_says(monkeypatch):
         (["tasks.mlm.objective.widht=3"], "did you mean 'tasks.mlm.objective.width'?"),
         (["trainer.max_stepz=3"], r"unknown key 'trainer.max_stepz'; did you mean 'max_steps'\? choices: trainer.acc"),
         (["lr=3"], r"unknown key 'lr'; did you mean 'optimizer.lr'\? choices: alarms, "),
-        (["trainer.batch_size=8"], r"did you mean 'evaluate.batch_size' or 'tasks.mlm.batch_size'\? choices: trainer"),
+        (["trainer.batch_size=8"], r"did you mean 'evaluate.batch_size' or 'tasks.clap.batch_size' or"),
         (["num_workers=2"], r"unknown key 'num_workers'; did you mean 'loader.workers'\? "),
         (["epochs=2"], "unknown key 'epochs'; choices: alarms, "),
         (["experiment=clip_tiny", "tasks.mlm.weight=3"], "unknown key 'tasks.mlm.weight'; .*choices: tasks.clip$"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pretrain import config
+from pretrain import composition, config
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs/config.md"
@@ -53,7 +53,7 @@ def test_every_key_of_every_option_is_there():
     parts = re.split(r"^#### ", DOCUMENT.read_text(), flags=re.MULTILINE)
     shown = {part.partition("\n")[0]: part for part in parts[1:]} | {"train": parts[0]}
     expected = {
-        f"{group}: {o}": ROOT / f"conf/{group}/{o}.yaml" for group, found in config.groups().items() for o in found
+        f"{group}: {o}": ROOT / f"conf/{group}/{o}.yaml" for group, found in composition.groups().items() for o in found
     }
     assert expected.keys() | {"train"} == shown.keys()
     for name, path in (expected | {"train": ROOT / "conf/train.yaml"}).items():
