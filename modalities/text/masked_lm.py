@@ -17,10 +17,11 @@ from modalities.norms import norm_of
 from modalities.objective import Encoders, Objective, Step, Sums
 from modalities.prepare import Batch, Item
 from modalities.text.encoder import output_matrix, unfit
-from modalities.text.masks import Masking, WordBegins
+from modalities.text.masks import Masking
 from modalities.text.prepare import TextPrepare
 from modalities.text.scores import token_chance, token_scores, token_summary
 from modalities.text.tokenizer import MASK
+from modalities.text.words import WordBegins
 
 HEADS = ("bert", "modernbert", "none")
 
@@ -58,7 +59,7 @@ class MaskedText(TextPrepare):
     ) -> None:
         super().__init__(tokenizer, max_tokens, member, field, min_tokens, max_chars, too_long, max_bytes)
         self.masking = Masking(masking, mlm_probability, replace, span_p, span_max)
-        self.begins = WordBegins(self.tokenizer.pieces()) if masking != "token" else None
+        self.begins = None if masking == "token" else WordBegins(self.tokenizer.pieces(), *self.tokenizer.model())
         self.mask = self.tokenizer.number(MASK)
         self.vocab_size = self.tokenizer.size
 

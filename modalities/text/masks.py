@@ -12,10 +12,6 @@ import numpy as np
 from data.errors import InputError, choices
 
 KINDS = ("token", "word", "span")
-# How byte-level BPE writes the white space that a token begins or ends with: blank, and line feed, tab and the like,
-# which its pre-tokenisation (GPT-2) never joins to the word behind them.
-BLANK, OTHER_BLANKS = "Ġ", tuple("ĉĊċČč")
-SENTENCEPIECE, CONTINUED = "▁", "##"
 
 
 class Masking:
@@ -110,33 +106,3 @@ class Masking:
         fate = rng.random(int(fates.max()) + 1)[fates]
         seen = np.where(fate < self.masked_share, mask, labels)
         return np.where(fate >= 1 - self.random_share, rng.integers(vocab_size, size=labels.size), seen)
-
-
-class WordBegins:
-    """Which tokens begin a word, by how the tokenizer's vocabulary writes them.
-
-    Byte-level BPE marks the blank before a word, SentencePiece too, WordPiece the pieces that continue one.
-
-    Args:
-        pieces: id -> how the vocabulary writes the token.
-    """
-
-    def __init__(self, pieces: Sequence[str]) -> None:
-        if any(piece.startswith(CONTINUED) and len(piece) > 2 for piece in pieces) and not _marks(pieces, BLANK):
-            self._begins = np.array([not piece.startswith(CONTINUED) for piece in pieces])
-            self._ends = np.zeros(len(pieces), dtype=bool)
-        else:
-            marks = (BLANK, *OTHER_BLANKS) if _marks(pieces, BLANK) else (SENTENCEPIECE,)
-            self._begins = np.array([piece.startswith(marks) for piece in pieces])
-            self._ends = np.array([piece.endswith(OTHER_BLANKS) for piece in pieces])
-
-    def __call__(self, tokens: np.ndarray) -> np.ndarray:
-        """(n,) ids -> (n,) bool; the first token always begins one."""
-        begins = self._begins[tokens]
-        begins[1:] |= self._ends[tokens[:-1]]
-        begins[:1] = True
-        return begins
-
-
-def _marks(pieces: Sequence[str], mark: str) -> bool:
-    return any(piece.startswith(mark) and len(piece) > len(mark) for piece in pieces)

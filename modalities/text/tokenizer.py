@@ -117,6 +117,11 @@ class TextTokenizer:
         whole = json.loads(self._tokenizer.to_str())
         return json.dumps([whole[key] for key in ("model", "added_tokens", "normalizer", "pre_tokenizer")])
 
+    def model(self) -> tuple[str, str]:
+        """Kind of its model (``BPE``, ``WordPiece``, ...), and how that marks a piece that ends a word, "" if not."""
+        model = json.loads(self._tokenizer.to_str())["model"]
+        return model.get("type") or "", model.get("end_of_word_suffix") or ""
+
     def pieces(self) -> list[str]:
         """Id -> how the vocabulary writes the token ("" where an id is not in use)."""
         numbers = self._tokenizer.get_vocab()

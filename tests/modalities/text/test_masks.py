@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 from data.errors import InputError
 from data.sample import Sample
 from data.seeds import generator
 from modalities.text.masked_lm import MaskedText
-from modalities.text.masks import Masking, WordBegins
-from modalities.text.tokenizer import MASK, TextTokenizer
+from modalities.text.masks import Masking
+from modalities.text.tokenizer import MASK, SPECIAL, TextTokenizer
+from modalities.text.words import WordBegins
 from tests.conftest import sentence
 
 
@@ -166,6 +167,54 @@ def test_wordpiece_continues_words_with_its_mark():
     ids = np.array(tokenizer.encode("reddest red, reder circle").ids)
     begins = WordBegins(sorted(vocab, key=vocab.__getitem__))(ids)
     assert begins.tolist() == [True, False, True, True, True, False, True]
+
+
+def clip_like():
+    """CLIP's: bytes, the end of a word marked, the blank among the bytes."""
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="[UNK]"))
+    split = pre_tokenizers.Split(Regex(r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), "removed", invert=True)
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_])
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    return tokenizer, trainers.BpeTrainer(
+        vocab_size=560, special_tokens=list(SPECIAL), end_of_word_suffix="</w>", initial_alphabet=alphabet
+    )
+
+
+def word_level():
+    tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer, trainers.WordLevelTrainer(special_tokens=list(SPECIAL))
+
+
+def unmarked():
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer, trainers.BpeTrainer(vocab_size=60, special_tokens=list(SPECIAL))
+
+
+@pytest.fixture(params=[clip_like, word_level, unmarked])
+def foreign(request, tmp_path):
+    tokenizer, trainer = request.param()
+    tokenizer.train_from_iterator([LONG], trainer)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    return request.param, tokenizer, str(tmp_path / "tokenizer.json")
+
+
+def test_words_of_other_tokenizers_are_those_of_their_pre_tokenizer(foreign):
+    made, tokenizer, path = foreign
+    if made is unmarked:
+        for kind in ("word", "span"):
+            with pytest.raises(
+                InputError, match=r"kind BPE whose tokens do not say where a word begins.*masking: token"
+            ):
+                MaskedText(path, 512, masking=kind)
+        return
+    found = tokenizer.encode(LONG)
+    begins = MaskedText(path, 512, masking="word").begins(np.array(found.ids))
+    words = np.array(found.word_ids)
+    assert begins.tolist() == [True, *(words[1:] != words[:-1])]
+    assert begins.sum() == len(LONG.split())
 
 
 def test_wrong_settings_are_named():
