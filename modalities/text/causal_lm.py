@@ -16,7 +16,19 @@ from modalities.text.prepare import TextPrepare
 from modalities.text.scores import token_chance, token_scores, token_summary
 
 
-class OpenText(TextPrepare):
+class UncutText(TextPrepare):
+    """A window of a longer text says so: its special tokens stand where the text itself begins and ends, nowhere else.
+
+    Else a model learned that texts end where ``max_tokens`` cut them.
+    """
+
+    def _cropped(self, ids: list[int], begins: bool, ends: bool, rng: np.random.Generator, training: bool) -> list[int]:
+        whole = [self.start] * begins + ids + [self.end] * ends
+        window = self._window(len(whole), self.max_tokens, "tokens", "max_tokens", self.max_tokens, rng, training)
+        return whole[window]
+
+
+class OpenText(UncutText):
     """Tokens without the one that ends a text, which a causal encoder is never given: it is only ever predicted."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
@@ -24,7 +36,7 @@ class OpenText(TextPrepare):
         return {"tokens": self.tokens(sample, rng, training)[:-1]}
 
 
-class CausalText(TextPrepare):
+class CausalText(UncutText):
     """Tokens and, for each but the last, its successor. Documents are packed; none sees another."""
 
     plain: ClassVar[type] = OpenText

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,8 +14,6 @@ from modalities.prepare import Batch, Item, lengths_of
 from modalities.text.member import TextMember
 from modalities.text.tokenizer import END, START, TextTokenizer
 from modalities.view import View, shortened
-
-_Run = TypeVar("_Run", str, list[int])
 
 
 class TextPrepare:
@@ -69,27 +67,40 @@ class TextPrepare:
     def tokens(self, sample: Sample, rng: np.random.Generator, training: bool) -> np.ndarray:
         """(n,) int64 token ids of one sample, special tokens included."""
         text = self.source.read(sample, rng, training)
-        text = self._cropped(text, self.max_chars, "characters", "max_chars", self.max_chars, rng, training)
-        ids = self.tokenizer.encode(text)
+        part = self._window(len(text), self.max_chars, "characters", "max_chars", self.max_chars, rng, training)
+        ids = self.tokenizer.encode(text[part])
         if not ids:
             raise SampleError("text has no tokens", "empty", self.source.member)
         if len(ids) + 2 < self.min_tokens:
             reason = f"text of {len(ids) + 2} tokens is shorter than min_tokens={self.min_tokens}"
             raise SampleError(reason, "too_short", self.source.member)
-        ids = self._cropped(ids, self.max_tokens - 2, "tokens", "max_tokens", self.max_tokens, rng, training)
-        return np.array([self.start, *ids, self.end], dtype=np.int64)
+        return np.array(self._cropped(ids, part.start == 0, part.stop >= len(text), rng, training), dtype=np.int64)
 
-    def _cropped(
-        self, whole: _Run, room: int, what: str, name: str, limit: int, rng: np.random.Generator, training: bool
-    ) -> _Run:
-        """``whole`` or a window of ``room`` of it."""
-        if len(whole) <= room:
-            return whole
+    def _cropped(self, ids: list[int], begins: bool, ends: bool, rng: np.random.Generator, training: bool) -> list[int]:
+        """``ids``, or a window of them, with the special tokens around it.
+
+        Args:
+            ids: of a text or a part of it.
+            begins: whether they begin where the text does.
+            ends: whether they end where it does.
+            rng: the sample's own.
+            training: whether a window may lie anywhere.
+        """
+        room = self.max_tokens - 2
+        window = self._window(len(ids), room, "tokens", "max_tokens", self.max_tokens, rng, training)
+        return [self.start, *ids[window], self.end]
+
+    def _window(
+        self, size: int, room: int, what: str, name: str, limit: int, rng: np.random.Generator, training: bool
+    ) -> slice:
+        """The ``room`` of ``size`` that are taken."""
+        if size <= room:
+            return slice(0, size)
         if self.too_long == "refuse":
-            reason = f"text of {len(whole) + limit - room} {what} exceeds {name}={limit}"
+            reason = f"text of {size + limit - room} {what} exceeds {name}={limit}"
             raise SampleError(reason, "too_long", self.source.member)
-        begin = int(rng.integers(len(whole) - room + 1)) if training else 0
-        return whole[begin : begin + room]  # type: ignore[return-value]
+        begin = int(rng.integers(size - room + 1)) if training else 0
+        return slice(begin, begin + room)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
         """``{"tokens": (n,) int64}``."""

@@ -52,3 +52,25 @@ def test_an_objective_without_parameters_takes_a_step(tokenizer_path, vocab_size
     metrics = CausalLM(vocab_size, bias=False).step({"text": encoder}, [batch], Step(), 1.0)
     assert metrics["loss"].item() > 0
     assert encoder.token_embedding.weight.grad is not None
+
+
+@pytest.mark.parametrize(("max_tokens", "max_chars"), [(12, 1_000_000), (200, 90), (12, 90)])
+def test_a_window_of_a_longer_text_ends_where_the_text_ends_or_without_an_end(tokenizer_path, max_tokens, max_chars):
+    prepare = CausalText(tokenizer_path, max_tokens, max_chars=max_chars)
+    text = " ".join(f"circle{n}" for n in range(30))
+    ids = [prepare.start, *prepare.tokenizer.encode(text), prepare.end]
+    kinds, every = set(), {(True, False), (False, False), (False, True)}
+    for n in range(300):
+        item = prepare(Sample("s.tar", "k", {"txt": text.encode()}), generator(n), True)
+        tokens, labels = item["tokens"].tolist(), item["labels"].tolist()
+        assert tokens[1:] == labels[:-1]
+        assert len(tokens) == max_tokens - 1 or max_tokens == 200
+        kinds.add((tokens[0] == prepare.start, labels[-1] == prepare.end))
+        assert prepare.start not in tokens[1:]
+        assert prepare.end not in tokens
+        if max_chars > 90:  # tokens are those of the whole text
+            assert (*tokens, labels[-1]) in set(zip(*(ids[k:] for k in range(max_tokens)), strict=False))
+    assert kinds == every or (kinds < every and max_tokens == 12 and max_chars == 90)  # twice cut: mostly in the middle
+    held_out = prepare(Sample("s.tar", "k", {"txt": text.encode()}), generator(0), False)
+    assert held_out["tokens"][0] == prepare.start
+    assert held_out["labels"][-1] != prepare.end
