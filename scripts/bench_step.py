@@ -1,6 +1,6 @@
 """Our training steps beside Hugging Face, open_clip and torchaudio: same sizes, same samples, rounds that take turns.
 
-  uv run --group bench python scripts/bench_step.py [--cases text,pairs,audio] [--out rows.jsonl]
+  uv run --group bench python scripts/bench_step.py [--cases text,causal,pairs,audio] [--out rows.jsonl]
 
 Losses for the same weights and batch are compared first: figures of unlike losses would mean nothing.
 See BENCHMARKS.md.
@@ -24,16 +24,16 @@ from pretrain.host import tune  # noqa: E402
 tune()  # before torch: allocator and threads, for all sides alike
 
 import torch  # noqa: E402
-from step_bench import audio, pairs, text, trace, trunks, verdict  # noqa: E402
+from step_bench import audio, causal, pairs, text, trace, trunks, verdict  # noqa: E402
 from step_bench.case import Setup  # noqa: E402
 from step_bench.measure import interleaved, machine  # noqa: E402
 
-CASES = {"text": text, "pairs": pairs, "audio": audio}
+CASES = {"text": text, "causal": causal, "pairs": pairs, "audio": audio}
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default="text,pairs,audio")
+    parser.add_argument("--cases", default=",".join(CASES), help="of %(default)s, which is the default")
     parser.add_argument("--sides", help="only these, by comma; default: all of a case")
     parser.add_argument("--size", choices=list(text.SIZES), help="default: small, on CUDA base")
     parser.add_argument("--rounds", type=int, default=5)

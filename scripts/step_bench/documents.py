@@ -1,14 +1,18 @@
-"""Documents for masked-LM, and how they become batches on either side."""
+"""Documents for masked-LM and causal-LM, and how they become batches on either side."""
 
 from __future__ import annotations
 
 import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from modalities.layout import Layout
+from modalities.text.causal_lm import CausalText
 from modalities.text.masked_lm import MaskedText
 
 SHARE, SIGMA = 0.15, 0.8
@@ -32,18 +36,37 @@ def documents(size: dict[str, int], seed: int) -> list[np.ndarray]:
     return found
 
 
-class Tokenized(MaskedText):
-    """Documents that are tokens already; they are masked and collated as any."""
+def batches_of(size: dict[str, int], seed: int) -> Callable[[int], list[np.ndarray]]:
+    """Number of a batch -> its documents."""
+    docs, batch = documents(size, seed), size["batch"]
+
+    def batches(number: int) -> list[np.ndarray]:
+        begin = number * batch % len(docs)
+        return docs[begin : begin + batch]
+
+    return batches
+
+
+class Tokenized:
+    """Documents that are tokens already; they are prepared and collated as any."""
 
     def tokens(self, sample: Any, rng: np.random.Generator, training: bool) -> np.ndarray:
         return np.array(sample)
 
 
-class Collate:
-    """A batch of ours from documents: masks drawn, sequences end to end."""
+class Masked(Tokenized, MaskedText):
+    """For masked-LM."""
 
-    def __init__(self, tokenizer: str, longest: int) -> None:
-        self.prepare = Tokenized(tokenizer, longest, SHARE)
+
+class Shifted(Tokenized, CausalText):
+    """For causal-LM."""
+
+
+class Collate:
+    """A batch of ours from documents, sequences end to end: masks drawn, or (``causal``) each token's successor."""
+
+    def __init__(self, tokenizer: str, longest: int, causal: bool = False) -> None:
+        self.prepare = Shifted(tokenizer, longest) if causal else Masked(tokenizer, longest, SHARE)
 
     def __call__(self, samples: list[np.ndarray], number: int) -> dict[str, Any]:
         seeds = np.random.default_rng(number).integers(2**63, size=len(samples))
@@ -63,6 +86,14 @@ def tokenizer_of(vocabulary: int) -> Any:
         tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
         mask_token="[MASK]",
     )  # fmt: skip
+
+
+def collate_by(tokenizer: Any, longest: int, causal: bool = False) -> Collate:
+    """For the tokenizer of ``transformers``, which ours reads from a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "tokenizer.json")
+        tokenizer.backend_tokenizer.save(path)
+        return Collate(path, longest, causal)
 
 
 class Grouped:

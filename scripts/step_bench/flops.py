@@ -29,9 +29,9 @@ def block(
     return 2.0 * products * sum(lengths) + 4.0 * width * seen(lengths, window, causal)
 
 
-def head(rows: int, width: int, vocabulary: int) -> float:
-    """Forward of the head of masked-LM at ``rows`` positions."""
-    return 2.0 * rows * (width * width + width * vocabulary)
+def head(rows: int, width: int, vocabulary: int, dense: bool = True) -> float:
+    """Forward of the prediction of tokens at ``rows`` positions; in masked-LM a dense layer comes first."""
+    return 2.0 * rows * width * (vocabulary + (width if dense else 0))
 
 
 def convolutions(

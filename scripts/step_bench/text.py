@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from step_bench import flops
 from step_bench.case import Case, Check, Ratio, Setup
-from step_bench.documents import END, SHARE, START, Collate, Grouped, documents, flat, tokenizer_of
+from step_bench.documents import END, SHARE, START, Grouped, batches_of, collate_by, flat, tokenizer_of
 from step_bench.side import Ours, Peer
 
+from modalities.objective import Objective
 from modalities.text.encoder import TextEncoder
 from modalities.text.hf_names import from_hf
 from modalities.text.masked_lm import MaskedLM
 
+Learned = TypeVar("Learned", bound=Objective)
 UNIT = "tokens"
 SIZES = {
     "tiny": {
@@ -88,8 +88,8 @@ def our_modernbert(size: dict[str, int], theirs: torch.nn.Module) -> tuple[TextE
 
 
 def loaded(
-    encoder: TextEncoder, objective: MaskedLM, family: str, theirs: torch.nn.Module
-) -> tuple[TextEncoder, MaskedLM]:
+    encoder: TextEncoder, objective: Learned, family: str, theirs: torch.nn.Module
+) -> tuple[TextEncoder, Learned]:
     """With their weights."""
     state = from_hf(family, theirs.state_dict())
     for prefix, part in (("encoder.", encoder), ("objective.", objective)):
@@ -121,18 +121,9 @@ def case(setup: Setup) -> Case:
     from transformers import DataCollatorForLanguageModeling
 
     size = SIZES[setup.size]
-    docs, batch = documents(size, setup.seed), size["batch"]
-    tokenizer = tokenizer_of(size["vocabulary"])
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tokenizer.json"
-        tokenizer.backend_tokenizer.save(str(path))
-        collate = Collate(str(path), size["longest"])
+    batches, tokenizer = batches_of(size, setup.seed), tokenizer_of(size["vocabulary"])
+    collate = collate_by(tokenizer, size["longest"])
     theirs = DataCollatorForLanguageModeling(tokenizer, mlm=True, mlm_probability=SHARE)
-
-    def batches(number: int) -> list[np.ndarray]:
-        begin = number * batch % len(docs)
-        return docs[begin : begin + batch]
-
     base = (batches, setup.steps, setup.device, setup.dtype)
 
     def mine(name: str, pair: tuple[TextEncoder, MaskedLM], family: str) -> Ours:

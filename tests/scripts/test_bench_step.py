@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 SIDES = {
     "masked-LM": {"ours bert", "ours modernbert", "hf bert", "hf modernbert", "hf modernbert sparse"}
     | {"hf modernbert sparse, blocks"},
+    "causal-LM": {"ours gpt2", "hf gpt2", "hf gpt2, blocks"},
     "pairs": {"ours", "open_clip", "hf clip"},
     "wav2vec": {"ours", "hf wav2vec2", "torchaudio hubert"},
 }
@@ -54,7 +55,12 @@ def test_counts_what_a_trunk_multiplies(bench, activation):
 
 @pytest.mark.parametrize(
     ("case", "peer"),
-    [slow("text", "transformers"), ("pairs", "open_clip"), slow("audio", "transformers")],
+    [
+        slow("text", "transformers"),
+        slow("causal", "transformers"),
+        ("pairs", "open_clip"),
+        slow("audio", "transformers"),
+    ],
 )
 def test_losses_are_the_same_and_every_side_is_measured(tmp_path, case, peer):
     pytest.importorskip(peer)
