@@ -14,6 +14,7 @@ from data.loading.making import prepare_at, prepare_block
 from data.loading.room import making
 from data.loading.unit import PreparesBlocks, TaskData, Unit
 from data.shards.spans import Spans, find
+from data.store.url import base
 from data.stream import Place
 
 _TOGETHER = 16384  # positions that are looked up together, or a step if that is more: the cost of a call is spread
@@ -160,6 +161,6 @@ def describe(doing: watch.Doing, tasks: Mapping[str, TaskData]) -> str:
 
     def shard(source: int, number: int) -> tuple[str, int]:
         found, inner = sources[source].place(number)
-        return sources[source].urls[found].rpartition("/")[2], inner
+        return base(sources[source].urls[found]), inner
 
     return watch.activity(doing, name, shard)

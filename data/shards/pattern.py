@@ -24,24 +24,24 @@ def expand(pattern: str | Sequence[str], store: Store | None = None) -> ShardLis
 
     A pattern is a path or ``file:`` URL, a folder (all ``*.tar`` in it), a glob (``**`` too), a brace expression such
     as ``shard-{000000..000009}.tar``, a manifest (``*.jsonl``, see :meth:`data.shards.manifest.ShardList.parse`), or
-    several of these joined by ``::``. ``~`` is the home folder. Remote ones are ``s3://``, ``gs://``, ``az://`` (globs
-    and folders, which end with a slash, too), ``http://`` and ``https://``; whether a remote shard that is named in
-    full exists is found when it is opened. ``pipe:command`` must be allowed by ``store``. A shard named twice is taken
-    once.
+    several of these joined by ``::`` (blanks around it do not count). ``~`` is the home folder. Remote ones are
+    ``s3://``, ``gs://``, ``az://`` (globs and folders, which end with a slash, too), ``http://`` and ``https://``;
+    whether a remote shard that is named in full exists is found when it is opened. ``pipe:command`` must be allowed by
+    ``store``. A shard named twice is taken once.
 
     Raises:
         InputError: a part matches nothing, or has a scheme that is unknown or not allowed.
         RunError: a remote listing or manifest cannot be had.
     """
     store = store or Store()
-    parts = [part for one in ([pattern] if isinstance(pattern, str) else pattern) for part in one.split("::")]
+    parts = [part for one in ([pattern] if isinstance(pattern, str) else pattern) for part in urls.parts(one)]
     lists: list[ShardList] = []
     plain: list[str] = []  # names since the last manifest
     for part in parts:
         if not part:
             raise InputError(f"empty part in the shard pattern '{pattern}'")
         for name in _names(part, store):
-            if name.endswith(MANIFEST):
+            if urls.bare(name).endswith(MANIFEST):
                 lists += [ShardList(plain)] if plain else []
                 lists.append(_manifest(name, store))
                 plain = []
@@ -64,7 +64,7 @@ def _names(part: str, store: Store) -> Iterator[str]:
             yield from _files(os.path.expanduser(urls.local(name)), part)
         elif scheme in urls.LISTED and (name.endswith("/") or _WILD.search(name)):
             yield from _listed(name, part, store)
-        elif scheme in ("http", "https") and (name.endswith("/") or "*" in name):
+        elif scheme in ("http", "https") and (urls.bare(name).endswith("/") or "*" in urls.bare(name)):
             raise InputError(
                 f"shards '{urls.shown(part)}': http has no listing; name the shards with braces "
                 "(shard-{000000..000009}.tar) or in a manifest (*.jsonl)"

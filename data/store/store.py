@@ -56,7 +56,7 @@ class Store:
         self.cache = cache or Cache()
         self.deadline_s = deadline_s
         self.parallel = parallel
-        self._allowed = frozenset(allowed_pipes) | {name for one in allowed_pipes for name in _braces(one)}
+        self._allowed = frozenset(name for one in allowed_pipes for name in (one.strip(), *_braces(one.strip())))
         self._stamps: OrderedDict[str, Stamp] = OrderedDict()
         self._background: tuple[int, Prefetcher] | None = None
         """Process and prefetcher."""

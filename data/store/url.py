@@ -11,6 +11,13 @@ LISTED = ("s3", "gs", "az")
 REMOTE = (*LISTED, "http", "https")
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_JOINT = re.compile(r"::(?![\w:.%]*\])")
+"""Between the parts of a pattern, but not within the brackets of ``http://[::1]:80/``."""
+
+
+def parts(pattern: str) -> list[str]:
+    """What ``::`` joins, without blanks around it."""
+    return [part.strip() for part in _JOINT.split(pattern)]
 
 
 def scheme(name: str) -> str:
@@ -45,21 +52,24 @@ def absolute(name: str) -> bool:
     return name[:1] == "/" or "://" in name or name.startswith(("pipe:", "file:"))
 
 
+def bare(name: str) -> str:
+    """The name without a query, which may be a signature: what it ends with says what it is."""
+    return name.partition("?")[0] if scheme(name) in ("http", "https") else name
+
+
 def folder(name: str) -> str:
     """What stands before the base name, with its slash; "" for a bare name."""
-    bare = name.partition("?")[0] if scheme(name) in ("http", "https") else name
-    return bare[: bare.rfind("/") + 1]
+    path = bare(name)
+    return path[: path.rfind("/") + 1]
 
 
 def base(name: str) -> str:
     """The base name of a shard, without a query."""
-    bare = name.partition("?")[0] if scheme(name) in ("http", "https") else name
-    return os.path.basename(bare.rstrip("/"))
+    return os.path.basename(bare(name).rstrip("/"))
 
 
 def shown(name: str) -> str:
     """The name for messages: a query may hold a signature, and a host part a password."""
     if scheme(name) not in ("http", "https"):
         return name
-    bare = name.partition("?")[0]
-    return re.sub(r"^([a-z]+://)[^/@]*@", r"\1", bare, flags=re.IGNORECASE)
+    return re.sub(r"^([a-z]+://)[^/@]*@", r"\1", bare(name), flags=re.IGNORECASE)

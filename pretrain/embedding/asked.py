@@ -11,6 +11,7 @@ import torch
 
 from data.errors import InputError, choices
 from data.files import FileStream
+from data.store import url as urls
 from data.store.store import Store
 from data.stream import Stream
 from pretrain.devices import device_of
@@ -130,8 +131,7 @@ def open_stream(source: Sequence[str], files: bool, needs: Mapping[str, Sequence
 
 def located(place: str) -> str:
     """A pattern, path or URL as it can be read from any folder."""
-    parts = place.split("::")
-    return "::".join(one if ":" in one else str(Path(one).expanduser().absolute()) for one in parts)
+    return "::".join(one if ":" in one else str(Path(one).expanduser().absolute()) for one in urls.parts(place))
 
 
 def _place(asked: Asked, there: Recipe | None) -> str:
