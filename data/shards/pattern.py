@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -12,17 +13,22 @@ import braceexpand
 from data.errors import InputError
 from data.shards.manifest import ShardList
 from data.store import url as urls
-from data.store.store import Store
+from data.store.store import INDEX, Store
+
+log = logging.getLogger("pretrain")
 
 MANIFEST = ".jsonl"
 _WILD = re.compile(r"[*?\[]")
 _SHOWN = 5
+# What we write beside shards ourselves: indexes, the reports of packings, and files in the making.
+_OWN = re.compile(rf".+{re.escape(INDEX)}|.+-report\.json|\..+\.part|\..+{re.escape(INDEX)}\.\w+", re.DOTALL)
 
 
 def expand(pattern: str | Sequence[str], store: Store | None = None) -> ShardList:
     """The shards that ``pattern`` names; sorted within a glob or folder, otherwise in the order written.
 
-    A pattern is a path or ``file:`` URL, a folder (all ``*.tar`` in it), a glob (``**`` too), a brace expression such
+    A pattern is a path or ``file:`` URL, a folder (all ``*.tar`` in it), a glob (``**`` too; hidden files and what the
+    framework writes beside shards itself, such as their indexes, are passed over), a brace expression such
     as ``shard-{000000..000009}.tar``, a manifest (``*.jsonl``, see :meth:`data.shards.manifest.ShardList.parse`), or
     several of these joined by ``::`` (blanks around it do not count). ``~`` is the home folder. Remote ones are
     ``s3://``, ``gs://``, ``az://`` (globs and folders, which end with a slash, too), ``http://`` and ``https://``;
@@ -96,9 +102,13 @@ def _listed(name: str, part: str, store: Store) -> list[str]:
     folder = urls.folder(fixed)
     pattern = re.compile(_glob(name + "*.tar" if name.endswith("/") else name))
     names = store.listing(folder)
-    found = sorted(one for one in names if pattern.fullmatch(one))
+    hidden = "/." in name[len(folder) - 1 :]  # asked for
+    shards = (one for one in names if hidden or "/." not in one[len(folder) - 1 :])
+    found = sorted(one for one in shards if pattern.fullmatch(one) and not _own(one))
     if not found:
         raise InputError(f"shards '{part}' match nothing: '{folder}' holds {_some(sorted(names))}")
+    if name.endswith("/"):
+        _warn_of_packed(name, [one for one in names if "/" not in one[len(name) :]])
     return found
 
 
@@ -116,12 +126,29 @@ def _files(path: str, part: str) -> list[str]:
         return [path]
     if os.path.isdir(path):
         found = glob.glob(os.path.join(glob.escape(path), "*.tar"))
+        _warn_of_packed(path, os.listdir(path) if found else [])
     else:
-        found = [hit for hit in glob.glob(path, recursive=True) if os.path.isfile(hit)]
+        found = [hit for hit in glob.glob(path, recursive=True) if os.path.isfile(hit) and not _own(hit)]
     if not found:
         asked = f"'{part}'" if path == part else f"'{part}' ('{path}')"
         raise InputError(f"shards {asked} match nothing: {_holds(path)}")
     return sorted(found)
+
+
+def _own(name: str) -> bool:
+    return _OWN.fullmatch(name.rpartition("/")[2]) is not None
+
+
+def _warn_of_packed(folder: str, names: list[str]) -> None:
+    """Says so where a folder's ``*.tar`` are not all of its shards."""
+    packed = sorted(urls.base(name) for name in names if urls.packed(name))
+    if packed:
+        log.warning(
+            "shards '%s': a folder means its *.tar; %d .tar.gz or .tgz are left out (%s): name them if they are meant",
+            folder,
+            len(packed),
+            _some(packed),
+        )
 
 
 def _holds(path: str) -> str:

@@ -1,5 +1,6 @@
 """Names of one thing that look like another's."""
 
+import gzip
 import json
 import threading
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ import pytest
 from data.errors import InputError
 from data.loading import watch
 from data.loading.units import describe
+from data.pack.report import report_name
 from data.shards.pattern import expand
 from data.shards.source import Source
 from data.store.cache import Cache
 from data.store.store import Store
+from pretrain.cli import main
 from pretrain.embedding.asked import located
 from tests.data.shards.tars import write
 
@@ -89,3 +92,47 @@ def test_parts_are_split_outside_of_brackets_and_without_blanks(tmp_path, monkey
     pipes = Store(Cache(tmp_path), allowed_pipes=["pipe:cat a.tar"])
     assert expand("b.tar :: pipe:cat a.tar :: a.tar", pipes).urls == ["b.tar", "pipe:cat a.tar", "a.tar"]
     assert located("http://[::1]/a.tar :: b.tar") == f"http://[::1]/a.tar::{tmp_path}/b.tar"
+
+
+@pytest.fixture
+def mixed(tmp_path, monkeypatch):
+    """A folder with what a run, a packing and an upload leave beside shards."""
+    folder = tmp_path / "cl"
+    folder.mkdir()
+    for name in ("t-0.tar", "t-1.tar"):
+        write(folder / name, ["1.txt", "2.txt"])
+    for name in (report_name("own"), ".t-2.tar.part", ".t-1.tar.idx.a8_x0001"):
+        (folder / name).touch()
+    Source("x", str(folder))
+    assert (folder / "t-0.tar.idx").exists()
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.mark.parametrize("pattern", ["cl/*", "**/*", "cl", "cl/t*", "cl/*tar*", "cl/.*::cl/*", "{cl/t-0,cl/t-1}*"])
+def test_what_we_write_beside_shards_is_no_shard(mixed, pattern):
+    if ".*" in pattern:
+        (mixed / ".hidden.tar").write_bytes((mixed / "t-0.tar").read_bytes())
+    wanted = [".hidden.tar"] * (".*" in pattern) + ["t-0.tar", "t-1.tar"]
+    assert bases(pattern) == wanted
+    assert len(Source("x", pattern)) == 2 * len(wanted)  # and again
+    assert main(["shards", "index", pattern]) == main(["shards", "index", pattern]) == 0
+    assert not list(mixed.rglob("*.idx.idx"))
+
+
+def test_where_there_is_nothing_else(mixed):
+    for path in mixed.glob("*.tar"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"match nothing: 'cl' holds own-report.json, t-0.tar.idx"):
+        expand("cl/*")
+
+
+def test_packed_shards_beside_those_of_a_folder_are_named(mixed, caplog):
+    expand("cl")
+    assert not caplog.records
+    for name in ("p.tar.gz", "q.tgz"):
+        (mixed / name).write_bytes(gzip.compress((mixed / "t-0.tar").read_bytes()))
+    assert bases("cl") == ["t-0.tar", "t-1.tar"]
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith("shards 'cl': a folder means its *.tar; 2 .tar.gz or .tgz are left out (p.tar.gz, q.tgz)")
+    assert len(Source("x", "cl/*", Store(Cache(mixed / "cache")))) == 8

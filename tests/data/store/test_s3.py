@@ -45,6 +45,11 @@ def test_names_and_listings(box, store):
     assert expand("s3://box/a/**/*.tar", store).urls[-1] == "s3://box/a/sub/s-3.tar"
     assert expand("s3://box/a/s-[12].tar", store).urls == ["s3://box/a/s-1.tar", "s3://box/a/s-2.tar"]
     assert len(expand("s3://box/a/", store)) == 3
+    for name in ("s-1.tar.idx", ".s-9.tar.part", ".own.packing/s-8.tar", "own-report.json"):  # uploaded with them
+        box.put_object(Key=f"a/{name}", Body=b"")
+    assert len(expand("s3://box/a/s*", store)) == len(expand("s3://box/a/", store)) == 3
+    assert expand("s3://box/a/**/*s-*", store).urls == expand("s3://box/a/**/*.tar", store).urls
+    assert expand("s3://box/a/.own.packing/*", store).urls == ["s3://box/a/.own.packing/s-8.tar"]
     assert read(store.fetch("s3://box/b c/d+e=f%20[1].tar")) == names[5].encode()
     with pytest.raises(InputError, match=r"'s3://box/a/x-\*.tar' match nothing: 's3://box/a/' holds .*s-1.tar"):
         expand("s3://box/a/x-*.tar", store)
