@@ -96,6 +96,8 @@ class ShardList:
                         profile = whole[names] = numbers.setdefault(tuple((e, 0) for e in names), len(numbers))
                 else:
                     profile = numbers.setdefault(tuple((e, count - n) for e, n in members.items()), len(numbers))
+                if not name:
+                    raise KeyError  # it would be the folder
                 if row.get("damage"):
                     damage[len(urls)] = tuple(row["damage"])
                 urls.append(name if urls_of.absolute(name) else folder + name)

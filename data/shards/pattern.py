@@ -80,7 +80,7 @@ def _names(part: str, store: Store) -> Iterator[str]:
 
 
 def _manifest(name: str, store: Store) -> ShardList:
-    with open(store.fetch(name), encoding="utf-8", errors="replace") as lines:
+    with open(store.fetch(name), encoding="utf-8-sig", errors="replace") as lines:
         found = ShardList.parse(lines, name)
     if not found.urls:
         raise InputError(f"manifest '{urls.shown(name)}' names no shard")

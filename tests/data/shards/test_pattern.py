@@ -131,6 +131,7 @@ def test_summaries_survive_many_batches(tmp_path):
         ('{"shard": "a.tar", "samples": 1, "members": ["jpg"]}', "shard 2: expected"),
         ('{"shard": "a.tar", "samples": 1, "members": {"jpg": "1"}}', "shard 2: expected"),
         ('{"shard": 3, "samples": 1}', "shard 2: expected"),
+        ('{"shard": "", "samples": 1}', r'shard 2: expected {"shard": name,.*, found .*\'shard\': \'\''),
         ('1}, {"a": 1', "line 2: not a JSON object"),
     ],
 )
@@ -139,6 +140,15 @@ def test_a_manifest_that_is_none(tmp_path, line, message):
     path.write_text('{"shard": "b.tar", "samples": 1}\n' + line + "\n")
     with pytest.raises(InputError, match=message):
         expand(str(path))
+
+
+def test_a_manifest_with_a_byte_order_mark(tmp_path):
+    path = write(tmp_path / "m.jsonl", ROWS)
+    plain = expand(path)
+    (tmp_path / "m.jsonl").write_text((tmp_path / "m.jsonl").read_text(), encoding="utf-8-sig")
+    assert (tmp_path / "m.jsonl").read_bytes().startswith(b"\xef\xbb\xbf{")
+    assert expand(path).urls == plain.urls
+    assert [expand(path).known(n) for n in range(4)] == [plain.known(n) for n in range(4)]
 
 
 def test_an_empty_manifest(tmp_path):
