@@ -121,7 +121,10 @@ class ShardList:
 
     @classmethod
     def join(cls, lists: list[ShardList]) -> ShardList:
-        """The shards of all ``lists`` one after another; one that is named twice is taken once, where it is first."""
+        """The shards of all ``lists`` one after another; one that is named twice is taken once, as where it is first.
+
+        Paths are compared, not how they are written.
+        """
         if len(lists) == 1:
             joined = lists[0]
         else:
@@ -141,15 +144,16 @@ class ShardList:
         return joined._once()
 
     def _once(self) -> ShardList:
-        if all(a < b for a, b in zip(self.urls, islice(self.urls, 1, None), strict=False)):
-            return self  # sorted, as most are: no set of a million names is needed
+        ascending = all(a < b for a, b in zip(self.urls, islice(self.urls, 1, None), strict=False))
+        if ascending and urls_of.distinct(self.urls):
+            return self  # as most are: no set of a million names is needed
         first: dict[str, int] = {}
-        for i, url in enumerate(self.urls):
-            first.setdefault(url, i)
+        for i, identity in enumerate(urls_of.identities(self.urls)):
+            first.setdefault(identity, i)
         if len(first) == len(self.urls):
             return self
         kept = np.fromiter(first.values(), np.int64, len(first))
-        found = ShardList(list(first))
+        found = ShardList([self.urls[i] for i in first.values()])
         found.samples, found.bytes, found._profile = self.samples[kept], self.bytes[kept], self._profile[kept]
         found._profiles = self._profiles
         found._damage = {new: self._damage[old] for new, old in enumerate(kept.tolist()) if old in self._damage}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import unquote, urlsplit
 
 LISTED = ("s3", "gs", "az")
@@ -11,6 +12,7 @@ LISTED = ("s3", "gs", "az")
 REMOTE = (*LISTED, "http", "https")
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_BATCH = 4096
 _JOINT = re.compile(r"::(?![\w:.%]*\])")
 """Between the parts of a pattern, but not within the brackets of ``http://[::1]:80/``."""
 
@@ -50,6 +52,37 @@ def local(name: str) -> str:
 def absolute(name: str) -> bool:
     """Whether the name means the same from everywhere."""
     return name[:1] == "/" or "://" in name or name.startswith(("pipe:", "file:"))
+
+
+def identities(names: Iterable[str]) -> Iterator[str]:
+    """For each name what is the same for all spellings of a local path: ``a.tar``, ``./a.tar``, ``file:/x/../x/a.tar``.
+
+    Links are not followed. A remote name has one spelling.
+    """
+    folders: dict[str, str] = {}
+    for name in names:
+        if remote(name):
+            yield name
+            continue
+        path = local(name)
+        place, slash, last = path.rpartition("/")
+        if last in ("", ".", ".."):
+            place, slash, last = path, "/", ""
+        if (known := folders.get(place + slash)) is None:  # few folders hold many shards
+            known = folders[place + slash] = "/" + os.path.abspath(place + slash).strip("/") + "/"
+        yield known + last
+
+
+def distinct(names: Sequence[str]) -> bool:
+    """Whether sorted names, of which none comes twice or is empty, are seen at a glance to name different things."""
+    if not names:
+        return True
+    ends = names[0], names[-1]
+    if remote(ends[0]) and ends[1].startswith(ends[0].partition(":")[0] + ":"):  # and so are all between them
+        return True
+    sep = "\n" if ends[0][0] == ends[1][0] == "/" else "/"  # before each name, so that one of the other kind gives "//"
+    batches = (sep + sep.join(names[at : at + _BATCH]) for at in range(0, len(names), _BATCH))
+    return not any(mark in batch for batch in batches for mark in ("//", "/.", "file:"))
 
 
 def bare(name: str) -> str:

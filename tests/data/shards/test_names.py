@@ -3,6 +3,7 @@
 import gzip
 import json
 import threading
+import time
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,10 +15,12 @@ from data.errors import InputError
 from data.loading import watch
 from data.loading.units import describe
 from data.pack.report import report_name
+from data.shards.manifest import ShardList
 from data.shards.pattern import expand
 from data.shards.source import Source
 from data.store.cache import Cache
 from data.store.store import Store
+from data.store.url import distinct
 from pretrain.cli import main
 from pretrain.embedding.asked import located
 from tests.data.shards.tars import write
@@ -136,3 +139,46 @@ def test_packed_shards_beside_those_of_a_folder_are_named(mixed, caplog):
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith("shards 'cl': a folder means its *.tar; 2 .tar.gz or .tgz are left out (p.tar.gz, q.tgz)")
     assert len(Source("x", "cl/*", Store(Cache(mixed / "cache")))) == 8
+
+
+def test_a_shard_under_another_spelling_is_taken_once_as_it_was_written_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    home = str(tmp_path)
+    for name in ("g/plain.tar", "g/b.tar", "-.tar", "top.tar"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, ["1.txt"])
+    (tmp_path / "g" / "link.tar").symlink_to("plain.tar")
+    spellings = ["g/plain.tar", "./g/plain.tar", f"{home}/g/plain.tar", f"file:{home}/g/plain.tar", "g/../g//plain.tar"]
+    spellings += [f"//{home}/g/plain.tar", f"file://{home}/g/./plain.tar", "file:g/plain.tar", ".//g/plain.tar"]
+    for first in spellings:
+        for second in spellings:
+            assert expand([first, second]).urls == expand(first).urls
+        for second in ("g/b.tar", f"{home}/g/b.tar", "g/link.tar"):
+            assert len(expand([first, second])) == len(expand([second, first])) == 2
+    assert expand(spellings).urls == ["g/plain.tar"]
+    assert expand(["g/link.tar", *spellings[1:]]).urls == ["g/link.tar", "./g/plain.tar"]
+    assert len(Source("x", ["g/*.tar", "./g", home, f"{home}/*.tar", "-.tar"])) == 5
+    assert expand(["-.tar", f"{home}/g/b.tar", "g/b.tar"]).urls == ["-.tar", f"{home}/g/b.tar"]  # sorted
+    for names in (["mid.tar", "./mid.tar"], ["./mid.tar", "mid.tar"], ["mid.tar", "sub/../mid.tar"], ["a//b", "a/b"]):
+        (tmp_path / "m.jsonl").write_text("".join(json.dumps({"shard": n, "samples": 2}) + "\n" for n in names))
+        for place in ("m.jsonl", f"{home}/m.jsonl"):
+            found = expand(place)
+            assert (found.urls, found.samples.tolist()) == ([place.removesuffix("m.jsonl") + names[0]], [2])
+
+
+def test_what_differs_is_not_one():
+    for names in (["s3://b/x//a.tar", "s3://b/x/a.tar"], ["https://h/./a.tar", "https://h/a.tar"]):
+        assert expand(names).urls == names
+    for names in (["/x/a.tar", "a.tar"], ["a.tar", "s3://a.tar"], ["x", "x.tar"]):
+        assert ShardList.join([ShardList(names)]).urls == names
+
+
+def test_a_million_sorted_names_are_told_apart_without_a_set():
+    for folder in ("", "sub/", "/data/", "s3://box/"):
+        names = [f"{folder}part-{n:07d}.tar" for n in range(1_000_000)]
+        began = time.process_time()
+        assert distinct(names)
+        assert time.process_time() - began < 2  # 0.1 on an idle machine
+    assert ShardList.join([ShardList([])]).urls == []
+    names[500_000] = "s3://box/part-0499999.tar/../part-0500000.tar"
+    assert ShardList.join([ShardList(names)]).urls is names
