@@ -9,16 +9,15 @@ Only headers carry a checksum: damage to contents, long names and PAX records ca
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from data.shards import tarheader
+from data.shards.tarbytes import TarBytes
 from data.shards.tarheader import BLOCK, EXTENDED, REGULAR, WITHOUT_CONTENT, Run, sound, text
 
-_RECORD = 20 * BLOCK  # archives are filled up to whole records
-_NEAR, _FAR = 128 * 1024, 4096
-_CHUNK = 2**20
+_RECORD = 20 * BLOCK  # archives are filled up to whole records: of 20 blocks, or of what ``tar -b`` says
+_LARGE = 64 * BLOCK
 _LONGEST = 2**20
 _TELLING = b"LxX"  # of the extended headers; global records and long names of links are of no use here
 _SPARSE, _FOLDER = ord("S"), ord("5")
@@ -49,49 +48,6 @@ class Gap(NamedTuple):
     name: str = ""
 
 
-class _Bytes:
-    """The bytes of a file through a window: large while members are small, small where contents are jumped over."""
-
-    def __init__(self, file: int) -> None:
-        self._file = file
-        self.total = os.fstat(file).st_size
-        self._start, self._window = 0, b""
-
-    def at(self, position: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``position``."""
-        inner = position - self._start
-        if inner < 0 or inner + length > len(self._window):
-            ahead = _NEAR if inner <= len(self._window) + _FAR else _FAR
-            self._window = os.pread(self._file, max(length, ahead), position)
-            self._start, inner = position, 0
-        return self._window[inner : inner + length]
-
-    def filled(self, position: int) -> int:
-        """Position of the first block from ``position`` on that is not empty, or the end of the file."""
-        while position < self.total:
-            chunk = os.pread(self._file, _CHUNK, position)
-            rest = len(chunk.lstrip(b"\0"))
-            if rest or not chunk:
-                return position + (len(chunk) - rest) // BLOCK * BLOCK if chunk else self.total
-            position += len(chunk)
-        return self.total
-
-    def header(self, position: int) -> int:
-        """Position of the first sound header from ``position`` on, or the end of the file."""
-        while position < self.total:
-            chunk = os.pread(self._file, _CHUNK, position)
-            hit = chunk.find(b"ustar", 257)
-            while hit >= 0:
-                begin = hit - 257
-                if begin % BLOCK == 0 and begin + BLOCK <= len(chunk) and sound(chunk[begin : begin + BLOCK]):
-                    return position + begin
-                hit = chunk.find(b"ustar", hit + 1)
-            if len(chunk) < _CHUNK:
-                break
-            position += _CHUNK
-        return self.total
-
-
 class _Walk:
     """A walk under way: where it is, and what the headers before the next member said.
 
@@ -100,7 +56,7 @@ class _Walk:
     """
 
     def __init__(self, file: int) -> None:
-        self.source = _Bytes(file)
+        self.source = TarBytes(file)
         self.total = self.source.total
         self.run = Run()
         self.position = self.archive = 0
@@ -145,8 +101,7 @@ class _Walk:
             self.position = self.total
             return self.gap(self.total, f"no member behind the headers at byte {self.begin()}") if pending else None
         count = (found - position) // BLOCK
-        # An archive ends with two empty blocks, and more up to a whole record. Other emptiness is a hole.
-        ends = count == 2 or (count > 2 and (found - self.archive) % _RECORD == 0)
+        ends = self._ends(found, count)
         if not sound(self.source.at(found, BLOCK).ljust(BLOCK, b"\0")):
             what = "something that is no archive" if ends else "something that is no header"
             return self.gap(self.source.header(found), f"{what} behind empty blocks at byte {position}", self.run.name)
@@ -154,6 +109,21 @@ class _Walk:
             return self.gap(found, f"{count} empty blocks at byte {position}, but more behind them", self.run.name)
         self.archive = self.position = found
         return None
+
+    def _ends(self, found: int, count: int) -> bool:
+        """Whether ``count`` empty blocks up to ``found`` end an archive; other emptiness is a hole.
+
+        An archive ends with two empty blocks, and more up to a whole record. Some size of record fits any hole, so that
+        only these count: multiples of 20 blocks, and powers of two from 64 on, as ``tar -b`` is given. Storage loses
+        pieces of such sizes, too. So these must leave the empty blocks no more room than the end of an archive takes
+        (which may need a record of its own), and the rest of the file must consist of such records as well.
+        """
+        size = found - self.archive
+        if count == 2 or (count > 2 and size % _RECORD == 0):
+            return True
+        record = size & -size  # the largest power of two that divides it
+        alike = record >= _LARGE and (self.total - found) % _LARGE == 0
+        return alike and 2 < count <= record // BLOCK + 1
 
     def extend(self, kind: int, size: int) -> Gap | None:
         """Takes in an extended header, which describes the next member."""
