@@ -10,9 +10,10 @@ from data.shards.membername import split_name
 from data.shards.shardindex import ShardIndex
 from data.shards.summary import Summary
 from data.shards.tarheader import BLOCK
-from data.shards.tarwalk import Gap, walk
+from data.shards.tarwalk import Entry, Gap, walk
 
 _LINES = 50
+_NAMED = 3
 
 
 def smallest(column: np.ndarray | list[int]) -> np.ndarray:
@@ -42,6 +43,7 @@ class _Found:
         torn: those of them that are known to have lost a member.
         awaited: key -> number of the damage, for members that were lost before their sample began.
         names: keys of the samples beside damage.
+        links: how many links would have been members, and the first of them.
     """
 
     newest: dict[str, int] = field(default_factory=dict)
@@ -54,14 +56,19 @@ class _Found:
     torn: set[int] = field(default_factory=set)
     awaited: dict[str, int] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
+    links: tuple[int, tuple[str, ...]] = (0, ())
 
     def walk(self, file: int) -> None:
         newest, held, extensions, rows = self.newest, self.held, self.extensions, self.rows
         last, last_key, behind = -1, "", False
         for found in walk(file):
-            if isinstance(found, Gap):
-                self._gap(found, last, last_key)
-                behind = True
+            if not isinstance(found, Entry):
+                if isinstance(found, Gap):
+                    self._gap(found, last, last_key)
+                    behind = True
+                elif split_name(found.name)[1]:
+                    count, names = self.links
+                    self.links = count + 1, (*names, found.name)[:_NAMED]
                 continue
             name, start, offset, size = found
             key, extension = split_name(name)
@@ -130,6 +137,15 @@ class _Found:
             lines[_LINES:] = [f"and {len(lines) - _LINES} more damaged places"]
         return tuple(lines)
 
+    def left_out(self) -> tuple[str, ...]:
+        """A line on the links: what they lead to is not read under their names."""
+        count, names = self.links
+        if not count:
+            return ()
+        some = ", ".join(map(repr, names)) + ", ..." * (count > len(names))
+        are = "member is a link to another name and is" if count == 1 else "members are links to other names and are"
+        return (f"{count} {are} left out ({some}): make the tar with --dereference --hard-dereference",)
+
 
 def scan_file(file: int, stored: int, note: str = "") -> ShardIndex:
     """The index of the tar behind the descriptor ``file``.
@@ -163,7 +179,7 @@ def scan_file(file: int, stored: int, note: str = "") -> ShardIndex:
     again = [(number[sample], n) for sample, n in sorted(found.again.items()) if kept[sample]]
     doubtful = [number[sample] for sample in sorted(found.beside) if kept[sample]] if damage else []
     return ShardIndex(
-        summary=Summary(samples, stored, dict(sorted(members.items())), damage),
+        summary=Summary(samples, stored, dict(sorted(members.items())), damage + found.left_out()),
         extensions=extensions,
         width=width,
         first=None if width else smallest(np.concatenate(([0], np.cumsum(widths)))),

@@ -8,6 +8,7 @@ from zlib import adler32
 BLOCK = 512
 REGULAR = b"0\x007"
 EXTENDED = b"LKxXg"  # they describe the member behind them; their content is a name or PAX records
+LINKS = b"12"  # to another member, and to another name
 WITHOUT_CONTENT = b"123456"  # links, devices, folders: a size in their header means nothing
 _RECORD = re.compile(rb"\d+ [\w.]+=")
 

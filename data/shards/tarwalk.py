@@ -2,7 +2,7 @@
 
 Python's ``tarfile`` costs some 100 microseconds a member; shards hold tens of thousands. Known here: ustar, GNU long
 names, PAX paths and sizes, archives without an end marker, and several archives end to end (``cat a.tar b.tar``), of
-which ``tar`` reads all only with ``-i``. Links, devices and directories are passed over.
+which ``tar`` reads all only with ``-i``. Links are named; devices and directories are passed over.
 
 Only headers carry a checksum: damage to contents, long names and PAX records can go unseen.
 """
@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 from data.shards import tarheader
 from data.shards.tarbytes import TarBytes
-from data.shards.tarheader import BLOCK, EXTENDED, REGULAR, WITHOUT_CONTENT, Run, sound, text
+from data.shards.tarheader import BLOCK, EXTENDED, LINKS, REGULAR, WITHOUT_CONTENT, Run, sound, text
 
 _RECORD = 20 * BLOCK  # archives are filled up to whole records: of 20 blocks, or of what ``tar -b`` says
 _LARGE = 64 * BLOCK
 _LONGEST = 2**20
 _TELLING = b"LxX"  # of the extended headers; global records and long names of links are of no use here
+_GZIP = b"\x1f\x8b"
 _SPARSE, _FOLDER = ord("S"), ord("5")
 
 
@@ -30,6 +31,12 @@ class Entry(NamedTuple):
     start: int
     offset: int
     size: int
+
+
+class Link(NamedTuple):
+    """A name without content of its own: a hard or symbolic link, wherever to."""
+
+    name: str
 
 
 class Gap(NamedTuple):
@@ -156,14 +163,17 @@ class _Walk:
         return self.gap(min(end, self.total), why, name)
 
 
-def walk(file: int) -> Iterator[Entry | Gap]:
-    """Yields the regular files of the tar behind the descriptor ``file`` in their order, and what is damaged.
+def walk(file: int) -> Iterator[Entry | Link | Gap]:
+    """Yields the regular files and links of the tar behind the descriptor ``file`` in their order, and what is damaged.
 
     Behind a damaged header it goes on at the next block that is a sound one.
     """
     walk = _Walk(file)
     at, run, total = walk.source.at, walk.run, walk.total
     gap: Gap | None
+    if at(0, len(_GZIP)) == _GZIP and not (total >= BLOCK and sound(at(0, BLOCK))):
+        yield Gap(0, total, "this is gzip and no tar: name it .tar.gz, or unpack it")
+        return
     while walk.position < total:
         position = walk.position
         header = at(position, BLOCK)
@@ -206,6 +216,8 @@ def walk(file: int) -> Iterator[Entry | Gap]:
         else:
             if kind in REGULAR:
                 yield Entry(text(name), position if run.start < 0 else run.start, offset, size)
+            elif kind in LINKS:
+                yield Link(text(name))
             walk.position = end
             if run.start >= 0:
                 run.clear()

@@ -7,6 +7,7 @@ import tarfile
 
 from data.errors import SampleError
 from data.shards import index
+from data.shards.tarwalk import Entry, Gap, walk
 
 GNU, PAX, USTAR = tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT
 
@@ -27,6 +28,22 @@ def write(path, members, format=PAX, **pax):
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return path
+
+
+def walked(path):
+    """All that a walk finds."""
+    with open(path, "rb") as file:
+        return list(walk(file.fileno()))
+
+
+def names(path):
+    """Names of the members that a walk finds."""
+    return [found.name for found in walked(path) if isinstance(found, Entry)]
+
+
+def damage(path):
+    """What a walk finds damaged."""
+    return [found.why for found in walked(path) if isinstance(found, Gap) and found.why]
 
 
 def samples(path, found=None):

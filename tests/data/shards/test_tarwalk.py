@@ -1,30 +1,15 @@
 import io
 import os
-import subprocess
 import tarfile
 import time
 
 import pytest
 
-from data.shards import index
-from data.shards.tarwalk import Entry, Gap, walk
-from tests.data.shards.tars import GNU, PAX, USTAR, write
+from data.shards.tarwalk import Entry, walk
+from tests.data.shards.tars import GNU, PAX, USTAR, damage, names, walked, write
 
 LONG = "d" * 90 + "/" + "e" * 90 + "/" + "f" * 120
 NAMES = ["a.jpg", "a.seg.png", "sub/b.jpg", LONG + ".jpg", "ü/日本.TXT", "line\nend.txt", "two words.txt", "n" * 100]
-
-
-def walked(path):
-    with open(path, "rb") as file:
-        return list(walk(file.fileno()))
-
-
-def names(path):
-    return [found.name for found in walked(path) if isinstance(found, Entry)]
-
-
-def damage(path):
-    return [found.why for found in walked(path) if isinstance(found, Gap) and found.why]
 
 
 def contents(path):
@@ -116,45 +101,6 @@ def test_several_archives_end_to_end(tmp_path):
         assert damage(path) == []
     path.write_bytes(first + second)
     assert names(path) == ["a.txt", "b.txt", "c.txt"]
-
-
-@pytest.mark.parametrize("blocks", [64, 128, 2048])
-def test_archives_of_large_records_end_to_end(tmp_path, blocks):
-    """As tar -b writes them; with an end marker that just fits, or is one block too long, too."""
-    pieces = []
-    for number, members in enumerate([3, 1, blocks // 2 - 1, blocks - 1]):
-        folder = tmp_path / f"{number}"
-        folder.mkdir()
-        wanted = [f"{number}-{n}.txt" for n in range(members)]
-        for name in wanted:
-            (folder / name).write_text(name * (100 if number == 3 and name == wanted[0] else 1))
-        tar = ["tar", "-b", f"{blocks}", "-cf", f"{folder}.tar", "-C", folder, *wanted]
-        subprocess.run(tar, check=True)
-        pieces.append((wanted, (tmp_path / f"{number}.tar").read_bytes()))
-    path = tmp_path / "s.tar"
-    for some in (pieces[:2], pieces, pieces[::-1], [pieces[0], pieces[0]]):
-        path.write_bytes(b"".join(content for _, content in some))
-        assert names(path) == [name for wanted, _ in some for name in wanted]
-        assert damage(path) == []
-    assert index.scan(path).doubtful.tolist() == []
-
-
-def test_holes_that_end_where_a_large_record_would(tmp_path):
-    """Sound members follow, as behind an archive: only what cannot be the end of one is known to be damage."""
-    whole = write(tmp_path / "s.tar", [(f"{n:03d}.txt", b"x") for n in range(200)], USTAR).read_bytes()
-    path = tmp_path / "s.tar"
-    for begin, end, length in [
-        (62, 128, 382),
-        (62, 128, 386),
-        (2, 130, 384),
-        (2, 130, 386),
-        (70, 96, 384),
-        (2, 192, 384),
-    ]:
-        content = whole[: begin * 512] + bytes((end - begin) * 512) + whole[end * 512 :]
-        path.write_bytes(content[: length * 512].ljust(length * 512, b"\0"))
-        assert len(damage(path)) == 1
-        assert f"{end - begin} empty blocks at byte {begin * 512}, but more behind them" in damage(path)[0]
 
 
 def test_emptiness_that_ends_no_archive_is_damage(tmp_path):
