@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,9 +13,11 @@ from torch import nn
 
 from data.errors import InputError, choices
 
+log = logging.getLogger("pretrain")
+
 # The numbered layers of an encoder: our trunk's, and the names that timm and transformers use.
-_LAYER = re.compile(r"\.(?:blocks|layers?|h)\.(\d+)\.")
-_EMBEDDING = re.compile(r"(?<!patch_)embed|\b(wte|wpe|positions?|class_token|cls_token|pos_embed)\b")
+_LAYER = re.compile(r"\.(?:blocks?|layers?|h)\.(\d+)\.")
+_EMBEDDING = re.compile(r"(?<!patch_)embed|\b(wte|wpe|class_token|cls_token|pos_embed)\b|\bpositions?$")
 _NORM_SCALE = re.compile(r"(weight_g|parametrizations\.\w+\.original0)$")
 _HEAD = re.compile(r"^encoders\.[^.]+\.projections\.")
 
@@ -73,7 +76,9 @@ def trained(
         if factor == 0:
             p.requires_grad_(False)
         if p.requires_grad:
-            decays = p.ndim >= 2 and not _NORM_SCALE.search(name)
+            # Of a scale or a token that is stored with more dimensions one alone is wider than 1.
+            vector = p.ndim < 2 or (p.ndim > 2 and p.numel() == max(p.shape))
+            decays = not vector and not _NORM_SCALE.search(name)
             decays &= decay_embeddings or not _EMBEDDING.search(name)
             hidden = p.ndim == 2 and name.startswith("encoders.") and _LAYER.search(name) is not None
             hidden &= not _EMBEDDING.search(name)
@@ -106,6 +111,9 @@ def layer_factors(pairs: Iterable[tuple[str, nn.Parameter]], layer_decay: float)
 
     What an encoder registers before them (embeddings, front ends) lies below, what it registers behind them above;
     the projections into joint spaces lie above too. Of several numbered stacks that with most weights counts.
+
+    Raises:
+        InputError: the only encoder has none.
     """
     found: dict[str, float] = {}
     if layer_decay == 1:
@@ -114,13 +122,16 @@ def layer_factors(pairs: Iterable[tuple[str, nn.Parameter]], layer_decay: float)
     for name, p in pairs:
         if name.startswith("encoders."):
             encoders.setdefault(name.split(".")[1], []).append((name, p))
-    for members in encoders.values():
+    for encoder, members in encoders.items():
         stacks: Counter[str] = Counter()
         for name, p in members:
             match = _LAYER.search(name)
             if match:
                 stacks[name[: match.start(1)]] += p.numel()
         if not stacks:
+            if len(encoders) == 1:
+                raise InputError(f"layer_decay={layer_decay}: encoder '{encoder}' has no numbered layers that it knows")
+            log.warning("layer_decay=%g leaves encoder '%s' as it is: it has no numbered layers", layer_decay, encoder)
             continue
         stack = stacks.most_common(1)[0][0]
         depth = 1 + max(int(name[len(stack) :].split(".")[0]) for name, _ in members if name.startswith(stack))

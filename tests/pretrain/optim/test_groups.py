@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from data.errors import InputError
+from modalities.audio.encoder import AudioEncoder
 from modalities.text.encoder import TextEncoder
 from pretrain.optim.adamw import adamw
 from pretrain.optim.groups import layer_factors, locked, trained
@@ -102,3 +103,23 @@ def test_encoders_means_all_of_them_but_places_that_are_named(model):
     assert {name.split(".")[0] for name in factors} == {"encoders", "objectives"}
     assert {factor for name, factor in factors.items() if name.startswith("encoders.image.projections.")} == {0.5}
     assert not [name for name in factors if name.startswith("encoders.") and ".image.projections." not in name]
+
+
+@pytest.mark.parametrize("decay_embeddings", [True, False])
+def test_convolutional_positions_decay_but_their_scale_does_not(decay_embeddings):
+    encoder = AudioEncoder(8, 16, 1, 2, positions="convolutional", position_kernel=4, position_groups=2)
+    parameters = [(f"encoders.audio.{name}", p) for name, p in encoder.named_parameters()]
+    decays = {part.name: part.decays for part in trained(parameters, decay_embeddings=decay_embeddings)}
+    assert decays["encoders.audio.positions.direction"]
+    assert not decays["encoders.audio.positions.gain"]
+    assert not decays["encoders.audio.positions.bias"]
+
+
+def test_layer_decay_without_layers_is_no_silence(caplog):
+    plain = [("encoders.image.module.weight", nn.Parameter(torch.zeros(2, 2)))]
+    text = [(f"encoders.text.{name}", p) for name, p in TextEncoder(20, 8, 3, 2).named_parameters()]
+    with pytest.raises(InputError, match=r"layer_decay=0\.5: encoder 'image' has no numbered layers"):
+        trained(plain, layer_decay=0.5)
+    with caplog.at_level("WARNING", "pretrain"):
+        trained(text + plain, layer_decay=0.5)
+    assert "layer_decay=0.5 leaves encoder 'image' as it is: it has no numbered layers" in caplog.text
