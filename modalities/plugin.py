@@ -7,7 +7,7 @@ out; what they share is here. See docs/encoders.md.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -108,6 +108,37 @@ class PluginEncoder(Encoder):
         parts = [holder for part in self.module.modules() for holder in (part, getattr(part, "config", None))]
         found = [getattr(part, name, 0.0) for part in parts for name in ("layerdrop", "layer_drop")]
         return max((float(share) for share in found if isinstance(share, int | float)), default=0.0)
+
+    @property
+    def recomputing(self) -> Callable[[bool], object] | None:
+        """How the module is told to compute its layers again in the backward pass; None where it knows no way."""
+        if getattr(self.module, "supports_gradient_checkpointing", False):  # transformers, by its new name or the old
+            module: Any = self.module
+            kind = "activation" if hasattr(module, "activation_checkpointing_enable") else "gradient"
+
+            def tell(on: bool) -> None:
+                if on:
+                    how = {f"{kind}_checkpointing_kwargs": {"use_reentrant": False}}
+                    getattr(module, f"{kind}_checkpointing_enable")(**how)
+                else:
+                    getattr(module, f"{kind}_checkpointing_disable")()
+
+            return tell
+        found = getattr(self.module, "set_grad_checkpointing", None)  # timm
+        return found if callable(found) else None
+
+    def checkpoint_blocks(self, blocks: str | int) -> None:
+        """``all`` layers of the module keep their input alone, or ``none``, in the module's own way.
+
+        Raises:
+            InputError: it has none, or cannot do so for some of its layers.
+        """
+        tell = self.recomputing
+        if blocks not in ("all", "none") or (tell is None and blocks == "all"):
+            can = "has no way to compute its layers again" if tell is None else "knows all and none"
+            raise InputError(f"checkpoint_blocks={blocks}: module {type(self.module).__name__} {can}")
+        if tell is not None:
+            tell(blocks == "all")
 
     @contextmanager
     def probe(self) -> Iterator[bool]:

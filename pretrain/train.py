@@ -93,7 +93,7 @@ def _train(
         make(config["data"]["builder"], "data.builder", roots).ensure()
 
     model = build_model(config)
-    set_trunks(model, options)
+    set_trunks(model.encoders, options)
     store = open_store(config)
     faults = Faults()
     streams = open_streams(config, model, store, faults)

@@ -22,7 +22,7 @@ from pretrain.plan.standin import stand_in
 from pretrain.preflight import SHARDS
 from pretrain.storage import open_store
 from pretrain.streams import open_streams
-from pretrain.trunks import set_trunks
+from pretrain.trunks import can_recompute, set_trunks
 
 _WHOLE, _LARGEST_AT_ONCE = 1, 2
 
@@ -221,7 +221,7 @@ class Planner:
         if len(faults) > len(self.faults) or len(self.drawn) < len(specs):
             found = Plan(*about, trainer["precision"], fitting=fitting, faults=faults, remarks=self.remarks)
         else:
-            set_trunks(self.model, {**trainer, "compile": False})
+            set_trunks(self.model.encoders, {**trainer, "compile": False})
             wide = (shares_of(config, devices, micro_batch_size), wide_tasks(self.model), step_of(self.model))
             rehearsal = rehearse_deep(
                 config,
@@ -265,7 +265,9 @@ class Planner:
         devices = trainer["devices"] * trainer["num_nodes"]
         size = max(spec["batch_size"] // devices for spec in self.config["tasks"].values())
         found: list[Plan] = []
-        again: tuple[Any, ...] = (None,) if trainer["checkpoint_blocks"] == "all" else (None, "all")
+        again: tuple[Any, ...] = (None, "all")
+        if trainer["checkpoint_blocks"] == "all" or not can_recompute(self.model.encoders):
+            again = (None,)
         while size >= 1:
             for blocks in again:
                 found.append(self.plan(size, blocks, largest=True))

@@ -133,7 +133,7 @@ def fake_model(config: Mapping[str, Any]) -> tuple[Model, FakeTensorMode]:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with fake, _nothing_is_drawn():
         model = build_model(config)
-    set_trunks(model, {**config["trainer"], "compile": False})
+    set_trunks(model.encoders, {**config["trainer"], "compile": False})
     dtype = _TRUE.get(config["trainer"]["precision"])
     return (model if dtype is None else model.to(dtype)).train(), fake
 

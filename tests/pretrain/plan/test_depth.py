@@ -54,7 +54,7 @@ def test_which_trunks_are_worth_it():
     def found(*overrides):
         settings = composed(*overrides)
         model = Planner(settings).model
-        set_trunks(model, {**settings["trainer"], "compile": False})
+        set_trunks(model.encoders, {**settings["trainer"], "compile": False})
         return deep_trunks(settings, model)
 
     assert found("experiment=clm_tiny", "encoders.text.depth=24") == [Deep("text", 2, 1, 22)]

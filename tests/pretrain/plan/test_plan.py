@@ -34,7 +34,7 @@ def measured(settings):
     """FLOPs of each of a few real steps, and the most bytes that each held at once beside what lived before it."""
     torch.set_num_threads(1)
     model = build_model(settings).train()
-    set_trunks(model, settings["trainer"])
+    set_trunks(model.encoders, settings["trainer"])
     streams = open_streams(settings, model, open_store(settings))
     micro = settings["micro_batch_size"]
     tasks = {
