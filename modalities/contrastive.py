@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.errors import InputError
-from modalities.pairs import Pairs, first, recall
+from modalities.pairs import Pairs, recall
+from modalities.similarity import Parts, best, by_rows, hits, own
 
 __all__ = ["MAX_LOGIT_SCALE", "Contrastive", "info_nce", "recall"]
 
@@ -22,11 +22,14 @@ def info_nce(a: Tensor, b: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     Eq. in CLIP, figure 3: half the cross-entropy of a's rows and half of b's. Computed in the precision of the rows,
     also under autocast: eight bits of mantissa cannot tell the logits of a good model apart.
     """
-    right = torch.arange(len(a), device=a.device)
-    with torch.autocast(a.device.type, enabled=False):
-        logits = scale * a @ b.T
-        loss = (F.cross_entropy(logits, right, reduction="sum") + F.cross_entropy(logits.T, right, reduction="sum")) / 2
-    return loss, first(logits)
+    losses, columns, *places = by_rows(_info_nce, a, b, scale)
+    return (losses.sum() + columns.logsumexp(0).sum()) / 2, hits(*places)
+
+
+def _info_nce(a: Tensor, begin: int, b: Tensor, scale: Tensor) -> Parts:
+    """Of a block of a's rows: what they add to both losses but the columns' normalisers, and its part in those."""
+    logits = scale * a @ b.T
+    return (logits.logsumexp(1) - 2 * own(logits, begin)).sum(), logits.logsumexp(0), *best(logits, begin)
 
 
 class Contrastive(Pairs):

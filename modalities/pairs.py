@@ -3,7 +3,8 @@
 The loss needs all N x N similarities of the global batch, which need not fit into memory at once: the sides are first
 embedded without gradient, the loss of the whole matrix gives the gradient of each embedding, and each micro-batch is
 then embedded again to pass that on (gradient cache, Gao et al. 2021, section 3.2). Gradients are those of one big
-batch. A side whose encoder is frozen (LiT, Zhai et al. 2022) is embedded once.
+batch. A side whose encoder is frozen (LiT, Zhai et al. 2022) is embedded once. The similarities themselves are
+computed a block of rows at a time where they are many (:mod:`modalities.similarity`).
 """
 
 from __future__ import annotations
@@ -142,12 +143,6 @@ def effective_rank(rows: Tensor) -> Tensor:
     with torch.autocast(rows.device.type, enabled=False):
         gram = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows  # the same singular values, squared
         return len(rows) ** 2 / gram.square().sum()
-
-
-def first(similarity: Tensor) -> Tensor:
-    """(N, N) -> how often the right pair had the highest similarity, both ways, halved."""
-    right = torch.arange(len(similarity), device=similarity.device)
-    return (((similarity.argmax(0) == right).sum() + (similarity.argmax(1) == right).sum()) / 2).detach()
 
 
 def recall(a: Tensor, b: Tensor, name_a: str, name_b: str, k: int = 1) -> dict[str, dict[str, float]]:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.errors import InputError
-from modalities.pairs import Pairs, first
+from modalities.pairs import Pairs
+from modalities.similarity import Parts, best, by_rows, hits, own
 
 
 def sigmoid_loss(a: Tensor, b: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -18,11 +19,14 @@ def sigmoid_loss(a: Tensor, b: Tensor, scale: Tensor, bias: Tensor) -> tuple[Ten
     Eq. 1 times N: each pair by itself is told to be one (the diagonal) or not. Computed in the precision of the rows,
     also under autocast.
     """
-    with torch.autocast(a.device.type, enabled=False):
-        logits = scale * a @ b.T + bias
-        # -log sigmoid(-x) of all pairs; -log sigmoid(x) = -log sigmoid(-x) - x of the right ones.
-        loss = F.softplus(logits).sum() - logits.diagonal().sum()
-    return loss, first(logits)
+    losses, *places = by_rows(_sigmoid_loss, a, b, scale, bias)
+    return losses.sum(), hits(*places)
+
+
+def _sigmoid_loss(a: Tensor, begin: int, b: Tensor, scale: Tensor, bias: Tensor) -> Parts:
+    logits = scale * a @ b.T + bias
+    # -log sigmoid(-x) of all pairs; -log sigmoid(x) = -log sigmoid(-x) - x of the right ones.
+    return F.softplus(logits).sum() - own(logits, begin).sum(), *best(logits, begin)
 
 
 class SigLIP(Pairs):
@@ -30,7 +34,7 @@ class SigLIP(Pairs):
 
     Args:
         embed_dim: E, size of the joint space. Tasks with the same ``embed_dim`` share each encoder's projection.
-        temperature: where the learned temperature begins; the paper's t' = log 10 is 0.1.
+        temperature: where the learned temperature begins; the paper's t' = log 10 is 0.1. It is not clamped.
         bias: where the learned bias begins; without one this low the many wrong pairs of the first steps would
             outweigh everything (section 3.2).
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from modalities.encoder import Encoder
 from modalities.objective import Encoders
 from modalities.pairs import Pairs
 from modalities.prepare import Item, Sides
+from modalities.similarity import Parts, by_rows
 
 
 class TwoViews(Sides):
@@ -35,14 +37,17 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     Eq. 1: each of the 2N views is told from the 2N - 2 of other samples; the two terms of a sample are averaged.
     Computed in the precision of the rows, also under autocast.
     """
-    n = len(a)
-    with torch.autocast(a.device.type, enabled=False):
-        views = torch.cat((a, b))
-        itself = torch.eye(2 * n, dtype=torch.bool, device=a.device)
-        logits = (views @ views.T / temperature).masked_fill(itself, -math.inf)
-        other = torch.arange(2 * n, device=a.device).roll(n)
-        loss = F.cross_entropy(logits, other, reduction="sum") / 2
-    return loss, ((logits.argmax(1) == other).sum() / 2).detach()
+    views, partners = torch.cat((a, b)), torch.cat((b, a))
+    losses, found = by_rows(partial(_nt_xent, temperature=temperature), views, partners)
+    return losses.sum() / 2, (found.sum() / 2).detach()
+
+
+def _nt_xent(views: Tensor, begin: int, partners: Tensor, *, temperature: float) -> Parts:
+    """Of a block of the 2N views, whose partners have their numbers."""
+    number = torch.arange(begin, begin + len(views), device=views.device)
+    itself = torch.arange(len(partners), device=views.device).roll(len(partners) // 2) == number[:, None]
+    logits = (views @ partners.T / temperature).masked_fill(itself, -math.inf)
+    return F.cross_entropy(logits, number, reduction="sum"), (logits.argmax(1) == number).sum()
 
 
 class Views(Pairs):
