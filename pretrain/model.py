@@ -68,6 +68,21 @@ class Model(nn.Module):
         """Side -> encoder, for a task or an evaluator."""
         return {side: self.encoders[name] for side, name in sides.items()}  # type: ignore[misc]
 
+    def check_trained(self) -> None:
+        """Called when an optimizer has frozen what it freezes.
+
+        Raises:
+            InputError: a task has nothing left to train.
+        """
+        for name, task in self.tasks.items():
+            parts = [task.objective, *self.sides(task.sides).values()]
+            if not any(p.requires_grad for part in parts for p in part.parameters()):
+                encoders = " and ".join(f"'{encoder}'" for encoder in dict.fromkeys(task.sides.values()))
+                raise InputError(
+                    f"tasks.{name} has nothing to train: encoder {encoders} and its objective are frozen; "
+                    f"leave it out with '~tasks.{name}'"
+                )
+
 
 def build_model(config: Mapping[str, Any]) -> Model:
     """The model that a resolved config describes, initialised from its seed.
@@ -132,7 +147,7 @@ def _task(
     for encoder in sorted(set(sides.values())):
         torch.manual_seed(derive(seed, "projection", encoder))
         objective.connect({side: encoders[encoder] for side, other in sides.items() if other == encoder})
-    return Task(name, objective, sides, prepare, task_weight(spec["weight"], f"{where}.weight"))
+    return Task(name, objective, sides, prepare, task_weight(spec["weight"], f"{where}.weight", spec["batch_size"]))
 
 
 def check_sides(

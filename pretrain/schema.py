@@ -43,7 +43,7 @@ class TaskConfig:
     micro_batch_size: int | None = at_least(1, None)
     """Most samples a device computes at once; null for its whole share. Changes memory, not results."""
     weight: Any = field(default=MISSING, metadata={"check": check_weight})
-    """Factor of the task's loss: a number, or ``{from: 0, to: 1, steps: 1000}``."""
+    """Factor of the task's loss: a number, or ``{from: 0, to: 1, steps: 1000}``, or with ``samples`` of the task."""
     encoders: dict[str, str] = MISSING
     """Side of the objective -> name under ``encoders``."""
     prepare: Any = MISSING

@@ -101,6 +101,7 @@ def _train(
     device = accelerator_of(options["accelerator"])
     named = list(model.named_parameters())
     optimizer = make(config["optimizer"], "optimizer", roots, parameters=named, device=device)
+    model.check_trained()
     samples = sum(spec["batch_size"] for spec in config["tasks"].values())
     timing = {"max_steps": config["max_steps"], "samples_a_step": samples}
     schedule = make(config["schedule"], "schedule", roots, **timing)

@@ -127,6 +127,8 @@ class MaskedLM(Objective):
 
     def accept(self, encoders: Encoders) -> str | None:
         """Why the encoders do not fit, None if they do."""
+        if getattr(encoders["text"], "causal", False):
+            return "masked-LM needs a text encoder that sees both sides of a mask (causal: false)"
         return unfit(encoders["text"], {"width": self.width, "vocab_size": self.vocab_size})
 
     def count(self, batch: Batch) -> int:

@@ -93,11 +93,13 @@ class WarmupStableDecay(Schedule):
 
     Attributes:
         decay_share: of ``max_steps``.
+        decay_samples: the same in samples of all tasks together, rounded up to steps; None: ``decay_share`` counts.
         min_factor: where the decay ends.
         shape: ``linear``, or ``sqrt`` for 1 - sqrt(share of the decay) (Hägele et al. 2024, section 3.2).
     """
 
     decay_share: float = 0.1
+    decay_samples: int | None = field(default=None, kw_only=True)
     min_factor: float = 0.0
     shape: str = "linear"
 
@@ -105,12 +107,17 @@ class WarmupStableDecay(Schedule):
         super().__post_init__()
         if not 0 <= self.decay_share <= 1:
             raise InputError(f"decay_share={self.decay_share} is not between 0 and 1")
+        if self.decay_samples is not None and self.decay_samples < 0:
+            raise InputError(f"decay_samples={self.decay_samples} is negative")
         if self.shape not in SHAPES:
             raise InputError(f"shape '{self.shape}' is not there; choices: {', '.join(SHAPES)}")
 
     def after(self, step: int) -> float:
         """See :class:`Schedule`."""
-        begin = max(self.warmup_steps, self.max_steps - round(self.decay_share * self.max_steps))
+        steps = round(self.decay_share * self.max_steps)
+        if self.decay_samples is not None:
+            steps = -(-self.decay_samples // self.samples_a_step)
+        begin = max(self.warmup_steps, self.max_steps - steps)
         if step < begin:
             return 1.0
         done = self._share(step, begin)

@@ -8,7 +8,7 @@ from typing import Any
 
 from data.errors import InputError, choices
 
-KEYS = ("from", "to", "steps")
+KEYS = ("from", "to", "steps", "samples")
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,13 @@ class Weight:
         return self.begin + (self.end - self.begin) * step / self.steps
 
 
-def task_weight(value: Any, where: str) -> Weight:
-    """What ``tasks.X.weight`` says: a number, or ``{from: 0, to: 1, steps: 1000}``.
+def task_weight(value: Any, where: str, batch_size: int = 1) -> Weight:
+    """What ``tasks.X.weight`` says: a number, ``{from: 0, to: 1, steps: 1000}``, or with ``samples`` of the task.
+
+    Args:
+        value: that.
+        where: its place in the config.
+        batch_size: of the task, what ``samples`` are divided by, rounded up to steps.
 
     Raises:
         InputError: it says neither, or a weight is negative.
@@ -42,12 +47,14 @@ def task_weight(value: Any, where: str) -> Weight:
     for key in value:
         if key not in KEYS:
             raise InputError(f"unknown key '{where}.{key}'; {choices(str(key), KEYS)}")
-    missing = [key for key in KEYS if key not in value]
-    if missing:
-        raise InputError(f"{where} lacks {', '.join(missing)}; give a number or all of: {', '.join(KEYS)}")
-    steps = value["steps"]
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise InputError(f"{where}.steps={steps!r} is no number of steps of 1 or more")
+    lengths = [key for key in ("steps", "samples") if key in value]
+    if len(lengths) != 1 or not {"from", "to"} <= value.keys():
+        raise InputError(f"{where} is {dict(value)}; give a number, or from, to, and either steps or samples")
+    unit = lengths[0]
+    length = value[unit]
+    if not isinstance(length, int) or isinstance(length, bool) or length < 1:
+        raise InputError(f"{where}.{unit}={length!r} is no number of {unit} of 1 or more")
+    steps = length if unit == "steps" else -(-length // batch_size)
     return Weight(_number(value["from"], f"{where}.from"), _number(value["to"], f"{where}.to"), steps)
 
 

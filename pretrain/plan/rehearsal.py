@@ -162,6 +162,7 @@ def rehearse(
     with fake:
         roots = tuple(config["trusted_roots"])
         optimizer = make(config["optimizer"], "optimizer", roots, parameters=named, device="cpu")
+        model.check_trained()
         ema = Ema(model, **config["ema"]) if config["ema"]["decay"] is not None else None
         if ema is not None:
             ema.begin()

@@ -78,6 +78,7 @@ CONTRASTIVE = "tasks.clip.encoders"
         ),
         ("mlm_tiny", ["~tasks.mlm"], "tasks is empty"),
         ("clm_tiny", ["encoders.text.causal=false"], "tasks.clm: causal-LM needs a causal text encoder"),
+        ("mlm_tiny", ["+encoders.text.causal=true"], "tasks.mlm: masked-LM needs a text encoder that sees both sides"),
         ("mlm_tiny", ["encoders.text={_target_: torch.nn.Linear, in_features: 2, out_features: 2}"], "encoders.text"),
         (
             "mlm_tiny",
@@ -101,6 +102,16 @@ def test_what_does_not_fit_together_is_named(build, experiment, overrides, messa
         build(*overrides, experiment=experiment)
     assert message.rstrip("?") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_task_with_nothing_left_to_train_is_named(build):
+    model = build(experiment="grounded_tiny")
+    model.check_trained()
+    model.encoders["text"].requires_grad_(False)
+    model.check_trained()  # its objective is
+    model.objectives["mlm"].requires_grad_(False)
+    with pytest.raises(InputError, match=r"tasks.mlm has nothing to train: encoder 'text' and its .*'~tasks.mlm'"):
+        model.check_trained()
 
 
 def test_one_encoder_cannot_have_two_tokenizers(build, tmp_path):

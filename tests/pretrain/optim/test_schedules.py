@@ -41,6 +41,8 @@ def test_warmup_stable_decay():
     schedule = WarmupStableDecay(1000, 10, decay_share=0.2, min_factor=0.1)
     assert {schedule(n) for n in range(10, 801)} == {1.0}
     assert [schedule(n) for n in (850, 900, 1000)] == pytest.approx([0.775, 0.55, 0.1])
+    counted = WarmupStableDecay(1000, 10, decay_samples=6393, samples_a_step=32, min_factor=0.1)  # 200 steps
+    assert [counted(n) for n in range(1000)] == [schedule(n) for n in range(1000)]
     root = WarmupStableDecay(1000, 10, decay_share=0.2, shape="sqrt")
     assert root(850) == pytest.approx(0.5)
     # The stable part does not know where the run ends.
@@ -50,6 +52,7 @@ def test_warmup_stable_decay():
 def test_wrong_settings_are_named():
     for make, message in (
         (lambda: WarmupStableDecay(10, decay_share=1.5), "decay_share=1.5"),
+        (lambda: WarmupStableDecay(10, decay_samples=-1), "decay_samples=-1 is negative"),
         (lambda: WarmupStableDecay(10, shape="cubic"), "shape 'cubic' is not there"),
         (lambda: Linear(10, warmup_samples=-1), "warmup_samples=-1"),
         (lambda: Linear(10, -1), "warmup_steps=-1"),
