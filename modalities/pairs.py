@@ -61,22 +61,26 @@ class Pairs(Objective):
         """N."""
         return int(batch["size"])
 
-    def embed_side(self, encoder: Encoder, inputs: Any) -> Tensor:
-        """(n, E) float32 unit vectors of one side."""
-        return F.normalize(encoder.embed(inputs, self.embed_dim).float(), dim=-1)
+    def features(self, encoder: Encoder, inputs: Any) -> Tensor:
+        """(n, D) of one side, before anything of the objective: a frozen encoder gives them once."""
+        return encoder.pooled(inputs)
 
-    def frozen(self, encoder: Encoder) -> bool:
-        """Whether embedding again would give the same rows and no gradient: nothing to train, no dropout to draw.
+    def project(self, encoder: Encoder, features: Tensor) -> Tensor:
+        """(n, D) features -> (n, E) float32 unit vectors; draws nothing at random."""
+        return F.normalize(encoder.projections[str(self.embed_dim)](features).float(), dim=-1)
 
-        An objective with parameters on the way to the rows has to ask for those too.
-        """
-        return not encoder.training and not any(p.requires_grad for p in encoder.parameters())
-
-    def embed(self, encoders: Encoders, batch: Batch, known: Mapping[str, Tensor] | None = None) -> Tensor:
-        """(2, n, E) of both sides; those ``known`` are not computed again."""
-        known = known or {}
-        rows = (known[s] if s in known else self.embed_side(encoders[s], batch[s]) for s in SIDES)
-        return torch.stack(list(rows))
+    def embed(
+        self, encoders: Encoders, batch: Batch, known: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(2, n, E) of both sides, and the features of frozen ones; those ``known`` are not computed again."""
+        rows, kept = {}, dict(known or {})
+        # Frozen ones last: what they draw at random, or do not where they are known, changes nothing of the other.
+        for side in sorted(SIDES, key=lambda side: frozen(encoders[side])):
+            features = kept[side] if side in kept else self.features(encoders[side], batch[side])
+            rows[side] = self.project(encoders[side], features)
+            if frozen(encoders[side]):
+                kept[side] = features.detach()
+        return torch.stack([rows[side] for side in SIDES]), kept
 
     def step(self, encoders: Encoders, batches: Sequence[Batch], step: Step, weight: float) -> dict[str, Tensor]:
         """See the module's head; with one micro-batch on one process it is a plain forward and backward."""
@@ -88,7 +92,7 @@ class Pairs(Objective):
             step.seed(micro)
             with torch.set_grad_enabled(alone):
                 parts.append(step.run(self.embed, encoders, batch))
-        own = torch.cat(parts, 1)
+        own = torch.cat([rows for rows, _ in parts], 1)
         if alone:
             loss, hits = self.pairwise(own[0], own[1])
             if loss.requires_grad:
@@ -105,12 +109,10 @@ class Pairs(Objective):
         for parameter, grad in zip(trained, found[1:], strict=True):
             if grad is not None:  # None: no part of the loss, but of the way to the rows
                 step.backward_alike((parameter * grad).sum())  # every process computes the same whole matrix
-        frozen = [side for side in SIDES if self.frozen(encoders[side])]
         begin = step.rank * sum(sizes)
-        for micro, (batch, size, part) in enumerate(zip(batches, sizes, parts, strict=True)):
+        for micro, (batch, size, (_, known)) in enumerate(zip(batches, sizes, parts, strict=True)):
             step.seed(micro)
-            known = {s: part[SIDES.index(s)] for s in frozen}
-            again = step.run(self.embed, encoders, batch, known).transpose(0, 1)
+            again = step.run(self.embed, encoders, batch, known)[0].transpose(0, 1)
             if again.requires_grad:
                 step.backward((again * row_grads[begin : begin + size]).sum())
             begin += size
@@ -124,13 +126,18 @@ class Pairs(Objective):
     @torch.no_grad()
     def measure(self, encoders: Encoders, batches: Sequence[Batch], step: Step) -> dict[str, dict[str, float]]:
         """Loss over all held-out pairs at once, and recall@1 both ways among them."""
-        a, b = torch.cat([self.embed(encoders, batch) for batch in batches], 1)
+        a, b = torch.cat([self.embed(encoders, batch)[0] for batch in batches], 1)
         loss, _ = self.pairwise(a, b)
         names = [encoders[side].modality for side in SIDES]
         value, chance = float(loss) / len(a), self.guess(len(a))
         return {"loss": {"value": value} | ({} if math.isnan(chance) else {"chance": chance})} | recall(
             a, b, names[0], names[1]
         )
+
+
+def frozen(encoder: Encoder) -> bool:
+    """Whether nothing below its projections is trained, so that its features are constants."""
+    return not any(p.requires_grad for name, p in encoder.named_parameters() if not name.startswith("projections."))
 
 
 def effective_rank(rows: Tensor) -> Tensor:

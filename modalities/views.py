@@ -79,13 +79,9 @@ class Views(Pairs):
     def connect(self, encoders: Encoders) -> None:
         """The encoder gets nothing: the head is the objective's own."""
 
-    def embed_side(self, encoder: Encoder, inputs: dict[str, Tensor]) -> Tensor:
-        """(n, E) float32 unit vectors of one view."""
-        return F.normalize(self.head(encoder.pooled(inputs)).float(), dim=-1)
-
-    def frozen(self, encoder: Encoder) -> bool:
-        """See :meth:`modalities.pairs.Pairs.frozen`; the head has to be so as well."""
-        return super().frozen(encoder) and not any(p.requires_grad for p in self.head.parameters())
+    def project(self, encoder: Encoder, features: Tensor) -> Tensor:
+        """(n, D) features of one view -> (n, E) float32 unit vectors, by the head."""
+        return F.normalize(self.head(features).float(), dim=-1)
 
     def pairwise(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """See :func:`nt_xent`."""

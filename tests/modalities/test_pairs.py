@@ -123,19 +123,51 @@ def test_processes_and_chunks_equal_one_big_matrix(kind, world_size, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_locked_tower_is_embedded_once_and_gets_no_gradient(kind):
+@pytest.mark.parametrize("projected", [False, True])
+def test_a_locked_tower_is_embedded_once_and_gets_no_gradient(kind, projected):
     encoders, objective, data = build(kind)
     _, expected = big_matrix(kind)
     encoders["a"].requires_grad_(False).eval()
+    encoders["a"].projections.requires_grad_(projected)
     batches = [{s: data[s][part] for s in data} | {"size": 4} for part in torch.arange(PAIRS).split(4)]
     objective.step(dict(encoders), batches, Step(), 0.7)
-    # With views the head, which is trained, still has to see the locked tower's rows.
-    assert (encoders["a"].calls, encoders["b"].calls) == (6 if kind == "views" else 3, 6)
-    assert all(p.grad is None for p in encoders["a"].parameters())
-    found = {f"0.b.{n}": p.grad for n, p in encoders["b"].named_parameters()}
+    assert (encoders["a"].calls, encoders["b"].calls) == (3, 6)
+    learned = {n for n, p in encoders["a"].named_parameters() if p.grad is not None}
+    assert learned == ({f"projections.{DIM}.weight"} if projected and kind != "views" else set())
+    found = {f"0.a.{n}": p.grad for n, p in encoders["a"].named_parameters() if n in learned}
+    found |= {f"0.b.{n}": p.grad for n, p in encoders["b"].named_parameters()}
     found |= {f"1.{n}": p.grad for n, p in objective.named_parameters()}
     for name, grad in found.items():
         torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_what_a_locked_tower_draws_changes_nothing_of_the_other():
+    """A tower with dropout that is left in training mode is embedded once; the other one draws what it drew."""
+
+    class Seeded(Step):
+        def seed(self, micro):
+            torch.manual_seed(micro)
+
+    def both(micro, locked):
+        """Gradients of the step, and of the loss over what all micro-batches give at once."""
+        encoders, objective, data = build("info_nce")
+        for encoder in encoders.values():
+            encoder.layer = nn.Sequential(encoder.layer, nn.Dropout(0.5))
+        encoders[locked].layer.requires_grad_(False)
+        batches = [{s: data[s][part] for s in data} | {"size": len(part)} for part in torch.arange(PAIRS).split(micro)]
+        objective.step(dict(encoders), batches, Seeded(), 1.0)
+        seen = [p.grad for p in encoders.parameters() if p.requires_grad]
+        rows = []
+        for n, batch in enumerate(batches):
+            torch.manual_seed(n)
+            rows.append(objective.embed(dict(encoders), batch)[0])
+        whole = torch.cat(rows, 1)
+        loss = info_nce(whole[0], whole[1], objective.scale())[0] / PAIRS
+        trained = [p for p in encoders.parameters() if p.requires_grad]
+        return seen, list(torch.autograd.grad(loss, trained))
+
+    for locked in ("a", "b"):
+        torch.testing.assert_close(*both(4, locked))
 
 
 @pytest.mark.parametrize("micro", [4, PAIRS])
