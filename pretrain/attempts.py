@@ -103,7 +103,7 @@ class Attempts:
         died = error is not None and not isinstance(error, Stopped | Interrupted) and self._step > 0
         cause = f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:300]}" if died else ""
         text = _line(self._step if died else 0, False, self._behind) + cause
-        os.pwrite(self._file, text.encode(), 0)
+        os.pwrite(self._file, text.encode("utf-8", "backslashreplace"), 0)  # it may name a sample
         os.close(self._file)
         self._file = -1
 
@@ -116,7 +116,7 @@ class Attempts:
         """
         assert self.folder is not None
         try:
-            numbers, _, cause = (self.folder / PROGRESS).read_text(errors="replace").partition("\n")
+            numbers, _, cause = (self.folder / PROGRESS).read_text("utf-8", "replace").partition("\n")
             step, by_chance, behind = map(int, numbers.split())
             return step, bool(by_chance), bool(behind), cause
         except (OSError, ValueError):

@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 wrong input, 143 (after Ctrl-C 130) stopped by a signal an
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -59,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     traceback = "--traceback" in arguments or bool(os.environ.get("PRETRAIN_TRACEBACK"))
     arguments = [a for a in arguments if a != "--traceback"]
     install()
+    _print_anything()
     verb = arguments[0] if arguments else ""
     if verb in VERBS:
         for number in (signal.SIGTERM, signal.SIGUSR1):
@@ -94,6 +96,13 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output (head, less) has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _print_anything() -> None:
+    """Names in shards may hold anything: what a terminal or a pipe cannot take is written as Python escapes it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _stop_verb(number: int, frame: FrameType | None) -> None:

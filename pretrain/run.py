@@ -202,6 +202,6 @@ def open_log(directory: RunDirectory, console: bool = True) -> None:
         terminal.setFormatter(RedactingFormatter("%(message)s"))
         log.addHandler(terminal)
     if directory.rank == 0:
-        file = logging.FileHandler(directory.path / "log.txt")
+        file = logging.FileHandler(directory.path / "log.txt", encoding="utf-8", errors="backslashreplace")
         file.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(file)

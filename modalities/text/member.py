@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,13 @@ import numpy as np
 from data.errors import InputError, SampleError
 from data.sample import Sample, text_of
 
+_HALF = re.compile("[\ud800-\udfff]")
 _JSON, _LINES = ("json",), ("jsonl", "ndjson")
+
+
+def whole(text: str) -> bool:
+    """Whether ``text`` can be UTF-8: JSON may hold half of a character (U+D800 alone), which no tokenizer takes."""
+    return text.isascii() or not _HALF.search(text)
 
 
 class TextMember:
@@ -60,6 +67,8 @@ class TextMember:
             raise SampleError(f"{self._name} is {what}, not text", "undecodable", self.member)
         if not value.strip():
             raise SampleError(f"{self._name} is empty", "empty", self.member)
+        if not whole(value):
+            raise SampleError(f"{self._name} holds half a character, which is no text", "not_utf8", self.member)
         return value.strip()
 
     @property

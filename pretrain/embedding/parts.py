@@ -43,7 +43,7 @@ def _read_npy(path: Path) -> np.ndarray:
 def _write_safetensors(vectors: np.ndarray, rows: Sequence[Row]) -> bytes:
     from safetensors.numpy import save
 
-    return save({NAME: vectors}, {"keys": json.dumps([row["key"] for row in rows], ensure_ascii=False)})
+    return save({NAME: vectors}, {"keys": json.dumps([row["key"] for row in rows])})
 
 
 def _read_safetensors(path: Path) -> np.ndarray:
@@ -66,11 +66,17 @@ def _arrow() -> tuple[Any, Any]:
 def _write_parquet(vectors: np.ndarray, rows: Sequence[Row]) -> bytes:
     arrow, parquet = _arrow()
     flat = arrow.array(vectors.reshape(-1))
-    columns = {name: [row[name] for row in rows] for name in ("key", "shard", "number")}
+    columns: dict[str, Any] = {name: [_utf8(row[name]) for row in rows] for name in ("key", "shard")}
+    columns["number"] = [row["number"] for row in rows]
     columns[NAME] = arrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
     file = io.BytesIO()
     parquet.write_table(arrow.table(columns), file)
     return file.getvalue()
+
+
+def _utf8(name: str) -> str:
+    """A name as it is, but for what is not UTF-8 in it: Parquet's strings are."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _read_parquet(path: Path) -> np.ndarray:

@@ -73,7 +73,7 @@ class Recipe:
 
     def as_json(self) -> bytes:
         """Content of :data:`RECIPE`."""
-        return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
+        return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def read(folder: Path) -> Recipe | None:

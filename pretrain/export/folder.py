@@ -53,8 +53,8 @@ def publish(
         save_file(weights, partial / WEIGHTS, metadata={"format": "pt"})
         for name, content in {CONFIG: config, **files}.items():
             text = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-            (partial / name).write_text(text, encoding="utf-8")
-        (partial / CARD).write_text(checked(partial), encoding="utf-8")
+            (partial / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+        (partial / CARD).write_text(checked(partial), encoding="utf-8", errors="backslashreplace")
         _flush(partial)
         if out.exists():
             old = out.with_name(f".{out.name}.old-{os.getpid()}")

@@ -27,14 +27,14 @@ def document(title: str, parts: Iterable[str]) -> str:
 
 
 def save(text: str, target: Path) -> Path:
-    """Writes the file as a whole or not at all.
+    """Writes the file as a whole or not at all; what UTF-8 cannot hold of a name is escaped.
 
     Raises:
         OSError: it cannot be written.
     """
     partial = partial_of(target, os.getpid())
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(partial, target)
     except OSError:
         partial.unlink(missing_ok=True)

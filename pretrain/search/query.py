@@ -106,7 +106,8 @@ class Asker:
         Raises:
             InputError: no encoder takes texts, or this one cannot be used.
         """
-        found = self._embedded("text", f'"{text}"', Sample("", "query", {TEXT: text.encode()}))
+        sample = Sample("", "query", {TEXT: text.encode("utf-8", "surrogateescape")})
+        found = self._embedded("text", f'"{text}"', sample)
         found.sample = None  # its title shows it
         return found
 

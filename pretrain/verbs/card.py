@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(text, end="")
         return 0
     try:
-        out.write_text(text, encoding="utf-8")
+        out.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(f"--out '{out}' cannot be written: {error.strerror}") from None
     return 0

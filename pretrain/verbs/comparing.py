@@ -37,7 +37,8 @@ class Reading:
             except SampleError as error:
                 shard, key = source.identity(number)
                 bad.append({"shard": shard, "key": key, "member": "", "reason": str(error)})
-                digests.append(digest_of([chunk.url.encode(), number.to_bytes(8, "little")]))  # like no other
+                url = chunk.url.encode("utf-8", "surrogateescape")
+                digests.append(digest_of([url, number.to_bytes(8, "little")]))  # like no other
                 continue
             digests.append(content_digest(sample.members))
             bad += self._faults(sample)
