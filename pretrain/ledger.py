@@ -137,6 +137,20 @@ def position_after(directory: RunDirectory, task: str, step: int) -> int:
     return found[-1]["positions"][task] + (step - found[-1]["step"]) * found[-1]["batch_sizes"][task]
 
 
+def samples_seen(directory: RunDirectory, step: int) -> int:
+    """How many samples, of all tasks, the run has seen in its own steps up to ``step``.
+
+    Each start counts with the batches it had; what was jumped over, or seen by another run that this one goes on from,
+    does not count.
+    """
+    total = 0
+    for start in reversed(list(directory.rows("starts.jsonl"))):  # a later start went over what follows
+        if start["step"] < step:
+            total += (step - start["step"]) * sum(start["batch_sizes"].values())
+            step = start["step"]
+    return total
+
+
 def config_of(directory: RunDirectory) -> dict[str, Any]:
     """The run's config.
 

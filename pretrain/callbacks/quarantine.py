@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from data.errors import InputError
 from data.loading.loader import Rejected, StepBatch
+from pretrain.ledger import samples_seen
 from pretrain.module import Pretraining
 from pretrain.run import QUARANTINE, RunDirectory
 
@@ -42,12 +43,18 @@ class Quarantine(pl.Callback):
         self.max_share, self.min_count = max_share, min_count
         self.samples_a_step = sum(batch_sizes.values())
         self.rejected = 0
+        self._seen = self._since = 0  # samples, up to which step
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes up the count of earlier starts."""
+        """Takes up the counts of earlier starts; their batches may have been larger or smaller."""
+        assert isinstance(pl_module, Pretraining)
+        self.rejected = self._seen = 0
+        self._since = pl_module.steps_done
         if trainer.is_global_zero:
             self.rejected = sum(1 for row in rows(self.directory) if row.get("split", TRAIN) == TRAIN)
+            self._seen = samples_seen(self.directory, self._since)
         self.rejected = self._over_processes(trainer, pl_module, self.rejected)
+        self._seen = self._over_processes(trainer, pl_module, self._seen)
 
     def on_gone_back(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Counts anew what is left of the rows."""
@@ -65,7 +72,7 @@ class Quarantine(pl.Callback):
         write(self.directory, trainer.global_rank, pl_module.steps_done, TRAIN, batch.rejected)
         new = self._over_processes(trainer, pl_module, len(batch.rejected))
         self.rejected += new
-        seen = pl_module.steps_done * self.samples_a_step
+        seen = self._seen + (pl_module.steps_done - self._since) * self.samples_a_step
         if new and self.rejected > max(self.min_count, self.max_share * seen):
             raise InputError(
                 f"{self.rejected} of {seen} samples cannot be used, more than quarantine.max_share={self.max_share} "

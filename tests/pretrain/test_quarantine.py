@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from data.write import write
-from pretrain import config
+from pretrain import config, ledger
 from pretrain.cli import main
+from pretrain.run import RunDirectory
 from tests.conftest import png, sentence
 
 
@@ -89,6 +90,18 @@ def test_the_budget_ends_the_run_with_a_summary(command, tmp_path, capsys):
     for kind in {row["kind"] for row in rows}:
         assert f"{sum(row['kind'] == kind for row in rows)} {kind}" in last
     assert f"the first: '{rows[0]['key']}' in '{rows[0]['shard']}': {rows[0]['reason']}; " in last
+
+
+def test_the_share_is_of_the_samples_seen_whatever_the_batches_were(command, tmp_path, capsys):
+    arguments = command(BAD, (), "quarantine.max_share=0.3", "quarantine.min_count=0", "checkpoint.every_n_steps=2")
+    assert main([*arguments, "tasks.clip.batch_size=8", "max_steps=4"]) == 0  # an epoch
+    less = ["tasks.clip.batch_size=2", "allow_changes=[tasks.clip.batch_size]"]
+    assert main([*arguments, *less, "max_steps=20"]) == 0  # and another
+    assert len(quarantined(tmp_path)) > 0.3 * 20 * 2
+    assert ledger.samples_seen(RunDirectory(f"{tmp_path}/run", rank=-1), 20) == 4 * 8 + 16 * 2
+    assert main([*arguments, *less, "max_steps=40", "quarantine.max_share=0.1"]) == 2
+    last, rows = capsys.readouterr().err.splitlines()[-1], quarantined(tmp_path)
+    assert f" {len(rows)} of {4 * 8 + (rows[-1]['step'] - 4) * 2} samples cannot be used" in last
 
 
 def test_held_out_samples_are_reported_once_and_count_for_nothing(command, tmp_path):

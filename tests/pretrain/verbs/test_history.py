@@ -136,6 +136,18 @@ def test_a_second_start_counts_from_where_it_began(tmp_path, sources, capsys):
     assert len(rows) == 5 * 6
 
 
+def test_samples_seen_counts_each_start_with_its_own_batches(tmp_path, sources):
+    run = Run(tmp_path / "run", sources, steps=0)
+    for step, sizes, jumps in ((3, (8, 2), None), (5, (2, 2), {"mlm": 40}), (4, (1, 0), None), (4, (1, 1), None)):
+        row = {"step": step, "positions": {}, "batch_sizes": dict(zip(SIZES, sizes, strict=True))}
+        run.directory.append("starts.jsonl", row | ({"jumps": jumps} if jumps else {}))
+    seen = [ledger.samples_seen(run.directory, step) for step in (0, 1, 3, 4, 5, 7)]
+    assert seen == [0, 6, 18, 28, 30, 34]  # the third went back to before the second
+    other = RunDirectory(str(tmp_path / "other"))
+    other.append("starts.jsonl", {"step": 100, "batch_sizes": {"mlm": 4}})  # goes on from another run
+    assert ledger.samples_seen(other, 101) == 4
+
+
 def test_dump_as_files(tmp_path, sources, capsys):
     run = Run(tmp_path / "run", sources, bad={("clip", 2)})
     said = printed(capsys, "replay", str(run.path), "--steps", "2", "--dump", str(tmp_path / "out"))
