@@ -79,7 +79,7 @@ class Shard:
         self.tar_bytes = 2 * BLOCK
         self._partial = path.with_name(f".{path.name}.part")
         self._stream = open(self._partial, "wb")  # noqa: SIM115 - closed by close()
-        self._tar = webdataset.TarWriter(self._stream, mtime=0, user="", group="", encoder=False)
+        self._tar = webdataset.TarWriter(self._stream, mtime=0, user="", group="", encoder=False, keep_meta=True)
 
     def add(self, key: str, members: Members) -> None:
         """Writes one sample.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from data.stream import Place, Stream
 from data.write import write
 from pretrain import ledger
 from pretrain.run import CONFIG, RunDirectory
+
+_LONGEST = 100  # bytes of a key or an extension in a file's name, of the 255 that file systems allow for all of it
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ def dump(
 ) -> Iterator[dict[str, Any]]:
     """Writes the members of each sample as ``folder/TASK/STEP_POSITION_KEY.EXTENSION``, and ``folder/index.jsonl``.
 
+    Of a key that no file or shard can be named by, KEY is what is left; ``name`` in the index says what it came to.
+
     Args:
         samples: in the order of steps.
         streams: task -> its stream.
@@ -172,7 +177,20 @@ def _read(
             members = stream.read(sample.place).members
         except SampleError as error:
             row["unreadable"], members = str(error), {}
-        key = row["key"].replace("/", "_")
-        row["name"] = f"{sample.step:08d}_{sample.position:012d}_{key}"
+        row["name"] = f"{sample.step:08d}_{sample.position:012d}_{_name(row['key'])}"
         rows.append(row)
-        yield row, members
+        yield row, {_name(extension, dots=True): content for extension, content in members.items()}
+
+
+def _name(text: str, dots: bool = False) -> str:
+    """A key, or an extension, as a part of a file's name: printable, without slashes, and no longer than there is room.
+
+    Args:
+        text: the key or extension.
+        dots: whether they may stay; the key of a sample in a shard ends at the first one.
+    """
+    name = "".join(c if c.isprintable() and c != "/" and (dots or c != ".") else "_" for c in text)
+    if len(name.encode()) <= _LONGEST and (name == text or not dots):
+        return name
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    return f"{name.encode()[: _LONGEST - 9].decode('utf-8', 'ignore')}-{digest}"

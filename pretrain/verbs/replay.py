@@ -69,6 +69,7 @@ def _show(rows: Iterable[dict[str, Any]], streams: Mapping[str, Stream], dump: P
         note = "".join(f"  [for {bad['key']} in {bad['shard']}: {bad['reason']}]" for bad in row.get("replaced", []))
         replaced += bool(note)
         note += f"  [{row['unreadable']}]" if "unreadable" in row else ""
+        note += f"  -> {row['name']}" if not row.get("name", row["key"]).endswith(row["key"]) else ""
         begin = f"{row['step']:>8}  {row['task']:<{task}}  {row['position']:>10}  {row['shard']:<{shard}}"
         print(f"{begin}  {row['key']}{note}")
     how = "as recorded" if recorded == count else "as computed" if not recorded else f"{recorded} of them as recorded"

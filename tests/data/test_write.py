@@ -50,6 +50,12 @@ def test_a_sample_larger_than_a_shard_gets_one_of_its_own(tmp_path):
     assert [keys(path) for path in written.shards] == [["a"], ["b"], ["c"]]
 
 
+def test_a_member_that_begins_with_an_underscore_is_written_too(tmp_path):
+    [path] = write([("a", {"_b": b"1", "txt": b"2"})], tmp_path, "s").shards
+    [(key, members)] = tars.samples(path)
+    assert (key, members) == ("a", {"_b": b"1", "txt": b"2"})
+
+
 def test_a_killed_writer_leaves_nothing_under_a_shards_name(tmp_path):
     program = """
         import sys, time

@@ -5,75 +5,15 @@ import json
 import re
 import tarfile
 
-import numpy as np
 import pytest
 
 from data.errors import InputError
-from data.order.order import Ordering
-from data.stream import Stream
+from data.write import write
 from pretrain import ledger, replay
-from pretrain.run import METRICS, RunDirectory
+from pretrain.run import RunDirectory
 from pretrain.verbs.shards import main
-
-ORDER = {"window": 256, "streams": 4}
-SIZES = {"mlm": 4, "clip": 2}
-
-
-def stream_of(task, source):
-    return Stream(task, source, 0, Ordering(**ORDER))
-
-
-class Run:
-    """A run directory in which ``steps`` steps were done, recorded by ``ranks`` ranks."""
-
-    def __init__(self, path, sources, steps=6, ranks=2, record=True, bad=()):
-        self.path, self.sources = path, sources
-        self.directory = RunDirectory(str(path), 0)
-        self.streams = {task: stream_of(task, source) for task, source in sources.items()}
-        self.seen = {}
-        self.start(0, dict.fromkeys(sources, 0))
-        for step in range(1, steps + 1):
-            self.step(step, step - 1, dict.fromkeys(sources, 0), ranks, record, bad)
-
-    def start(self, step, positions):
-        config = {
-            "name": "own",
-            "seed": 0,
-            "max_steps": 9,
-            "order": ORDER,
-            "tasks": {
-                task: {"source": source, "batch_size": SIZES[task], "weight": 1.0}
-                for task, source in self.sources.items()
-            },
-        }
-        segments = {}
-        for task, stream in self.streams.items():
-            stream.adopt([], positions[task])
-            segments[task] = [segment.as_json() for segment in stream.segments]
-        sizes = {task: SIZES[task] for task in self.sources}
-        where = {"step": step, "positions": positions, "batch_sizes": sizes, "segments": segments}
-        self.directory.freeze_config(config, where)
-
-    def step(self, step, done, begins, ranks, record, bad):
-        self.directory.append(METRICS, {"step": step, "loss": 1.0})
-        for task, stream in self.streams.items():
-            size = SIZES[task]
-            base = begins[task] + done * size
-            positions = stream.arrange(np.arange(base, base + size))
-            places = stream.locate(positions)
-            for i, position in enumerate(positions.tolist()):
-                if (task, position) in bad:
-                    shard, key = stream.identity(places[i])
-                    row = {"step": step, "task": task, "position": position, "shard": shard, "key": key}
-                    self.directory.append("quarantine.jsonl", {**row, "reason": "broken"})
-                    places[i] = stream.replacement(places[i], position, 0)
-                self.seen[step, task, position] = stream.identity(places[i])
-            pairs = np.array([[place.source, place.number] for place in places])
-            share = size // ranks
-            for rank in range(ranks if record else 0):
-                row = {"step": step, "task": task, "position": base}
-                part = ledger.packed(pairs[rank * share : (rank + 1) * share])
-                self.directory.append(f"ledger/rank-{rank:05d}.jsonl", row | part)
+from tests.data.shards import tars
+from tests.pretrain.verbs.rundir import SIZES, Run
 
 
 @pytest.fixture
@@ -168,6 +108,42 @@ def place_of(run, row):
     return next(sample.place for sample in seen if sample.position == row["position"])
 
 
+@pytest.mark.parametrize("tar", [False, True])
+def test_dump_names_what_no_file_can_be_called(tmp_path, capsys, tar):
+    long = "x" * 200
+    keys = [
+        "v1.0/0_12",
+        "v1.0/0_13",
+        "k" * 300 + "1",
+        "k" * 300 + "2",
+        "\u00e4" * 200,
+        "\udcff",
+        "line\nbreak",
+        "plain",
+    ]
+    contents = {key: {"txt": b"%d" % n, f"{long}\udcff": b"a", f"{long}b": b"b"} for n, key in enumerate(keys)}
+    write(contents.items(), tmp_path / "odd", "odd")
+    run = Run(tmp_path / "run", {"mlm": str(tmp_path / "odd")}, steps=2)
+    out = tmp_path / "out"
+    said = printed(capsys, "replay", str(run.path), "--steps", ":", "--dump", str(out), *["--tar"] * tar, "--json")
+    rows = {row["key"]: row["name"] for row in map(json.loads, said.splitlines())}
+    assert set(rows) == set(keys)
+    assert rows == {r["key"]: r["name"] for r in map(json.loads, (out / "index.jsonl").read_text().splitlines())}
+    assert rows["plain"].endswith("_plain")
+    assert rows["v1.0/0_12"].endswith("_v1_0_0_12")
+    assert len({name.rpartition("_")[2] for name in rows.values()}) == len(keys)
+    if tar:
+        found = dict(tars.samples(out / "mlm-000000.tar"))
+    else:
+        found = {name: {} for name in rows.values()}
+        for path in (out / "mlm").iterdir():
+            name, _, extension = path.name.partition(".")
+            found[name][extension] = path.read_bytes()
+    for key, name in rows.items():
+        assert sorted(found[name].values()) == sorted(contents[key].values())
+        assert found[name]["txt"] == contents[key]["txt"]
+
+
 def test_dump_as_shards(tmp_path, sources, capsys):
     run = Run(tmp_path / "run", sources)
     printed(capsys, "replay", str(run.path), "--steps", "1:2", "--dump", str(tmp_path / "out"), "--tar", "--json")
@@ -176,6 +152,15 @@ def test_dump_as_shards(tmp_path, sources, capsys):
     assert len(names) == 2 * 2 * 2
     assert names[0].startswith("00000001_000000000000_")
     assert main(["check", str(tmp_path / "out")]) == 0
+
+
+def test_the_listing_says_which_name_a_sample_was_given(tmp_path, capsys):
+    write([(key, {"txt": b"words"}) for key in ("a.b/c", "plain")], tmp_path / "odd", "odd")
+    run = Run(tmp_path / "run", {"clip": str(tmp_path / "odd")}, steps=1)
+    said = printed(capsys, "replay", str(run.path), "--steps", "1", "--dump", str(tmp_path / "out"))
+    [line] = [line for line in said.splitlines() if "->" in line]
+    assert re.search(r"  a\.b/c  -> 00000001_\d{12}_a_b_c$", line)
+    assert "->" not in printed(capsys, "replay", str(run.path), "--steps", "1")
 
 
 def test_wrong_input(tmp_path, sources):
