@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from data.survey.check import Report, ShardCheck
 
 DESCRIPTION = (
-    "Says what shards hold. Wrong, and so exit code 1: damage, and samples that cannot be decoded. Remarked upon: "
+    "Says what shards hold. Wrong, and so exit code 1: damage, shards that cannot be read at all, and samples that "
+    "cannot be decoded. Remarked upon: "
     "samples without a member that most have, several samples of a key, and samples of the same content."
 )
 
@@ -34,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Checks, and prints what was found.
 
     Raises:
-        InputError: a shard cannot be read.
+        InputError: nothing matches, or the cache that is needed cannot be written.
+        RunError: a remote shard cannot be had.
     """
     from data.shards.pattern import expand
     from data.survey import check, repeats
@@ -42,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     workers, store = options.workers_of(arguments), options.store_of(arguments)
     urls = expand(arguments.pattern, store).urls
+    if any(map(store.cached, urls)):
+        store.cache.prepare()  # what is wrong with it is no fault of a shard
     shards = [found for _, found in crew.work(_Checking(store), urls, workers, "checking headers", len(urls))]
     keys = repeats.find([shard.keys for shard in shards], across=True)
     report = check.Report(shards, keys, [_key(store, urls[place], n) for (place, n), *_ in keys.groups])
@@ -59,9 +63,13 @@ class _Checking:
         self.store = store
 
     def __call__(self, url: str) -> ShardCheck:
-        from data.survey.check import check
+        from data.errors import InputError
+        from data.survey.check import ShardCheck, check
 
-        return check(url, self.store)
+        try:
+            return check(url, self.store)
+        except InputError as error:  # the others are worth a look all the same
+            return ShardCheck(url, 0, 0, {}, damage=[str(error)])
 
 
 def _key(store: Store, url: str, number: int) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -83,6 +84,43 @@ def test_check_names_damage_and_keys(tmp_path, capsys):
     assert "1 damaged" in said
     assert "breaks off" in said
     assert "keys: 2 stand in another shard too, e.g. 'k0' in " in said
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_check_says_of_each_shard_that_cannot_be_read_why_and_checks_the_others(tmp_path, capsys, workers):
+    write([(f"k{n}", {"txt": b"x" * 700}) for n in range(5)], tmp_path, "a")
+    sound = tmp_path / "a-000000.tar"
+    plain, empty, gone = (tmp_path / name for name in ("plain.tar.gz", "empty.tgz", "gone.tar"))
+    plain.write_bytes(sound.read_bytes())
+    empty.touch()
+    (tmp_path / "all.jsonl").write_text('{"shard": "gone.tar", "samples": 5}\n')
+    pattern = f"{plain}::{sound}::{empty}::{tmp_path}/all.jsonl"
+    report = found(capsys, "check", pattern, "--decode", "--duplicates", "--workers", workers, code=1)
+    human = called(capsys, "check", pattern, "--workers", workers, code=1)
+    assert report["damaged"] == [str(plain), str(empty), str(gone)]
+    assert [shard["samples"] for shard in report["shards"]] == [0, 5, 0, 0]
+    reasons = [shard["damage"] for shard in report["shards"]]
+    assert "is named as gzip, and is none" in reasons[0][0]
+    assert reasons[1] == []
+    assert "is named as gzip, and is none" in reasons[2][0]
+    assert reasons[3] == [f"shard '{gone}' cannot be read: No such file or directory"]
+    assert report["duplicates"]["count"] == 4
+    assert "3 damaged" in human
+    assert "5 samples" in human
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_check_of_a_shard_that_may_not_be_read(tmp_path, capsys):
+    write([("k", {"txt": b"x"})], tmp_path, "a")
+    os.chmod(tmp_path / "a-000000.tar", 0)
+    assert "Permission denied" in called(capsys, "check", tmp_path, code=1)
+
+
+def test_a_cache_that_cannot_be_written_is_no_fault_of_shards(tmp_path):
+    (tmp_path / "a.tar.gz").touch()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be made"):
+        main(["check", str(tmp_path / "a.tar.gz"), "--cache", str(tmp_path / "file" / "cache")])
 
 
 def test_check_with_a_bound_on_pixels(mixed, capsys):
