@@ -26,12 +26,12 @@ _LABELS = 10_000
 
 
 def kind(extension: str) -> str:
-    """``image``, ``audio``, ``text``, ``json``, ``label`` or "" by the last part of a member's extension."""
+    """``image``, ``audio``, ``text``, ``lines`` (of JSON), ``json``, ``label`` or "" by an extension's last part."""
     last = extension.rpartition(".")[2]
     for name, extensions in (("image", IMAGES), ("audio", SOUNDS), ("text", TEXTS)):
         if last in extensions:
             return name
-    return {"json": "json", "cls": "label"}.get(last, "")
+    return {"json": "json", "jsonl": "lines", "ndjson": "lines", "cls": "label"}.get(last, "")
 
 
 @dataclass

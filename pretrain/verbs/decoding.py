@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -15,12 +16,13 @@ from data.survey import stats
 from modalities.audio.prepare import AudioPrepare
 from modalities.audio.window import LOUDEST
 from modalities.image.prepare import ImagePrepare
+from modalities.text.member import whole
 
 _BLOCK = 2**18  # samples of a recording that are decoded at once
 
 
 class Decoding:
-    """Decodes pictures, recordings, texts, labels and JSON; other members are not looked at.
+    """Decodes pictures, recordings, texts, labels, JSON and JSON lines; other members are not looked at.
 
     Args:
         max_pixels: larger pictures are bad.
@@ -55,6 +57,8 @@ class Decoding:
             text_of(raw, "text" if kind == "text" else "label")
         elif kind == "json":
             _json(text_of(raw, "JSON"))
+        elif kind == "lines":
+            _lines(raw)
 
 
 def _to_the_end(raw: bytes) -> None:
@@ -72,8 +76,33 @@ def _to_the_end(raw: bytes) -> None:
         raise SampleError(f"cannot be decoded: {error.error_string}") from None
 
 
-def _json(text: str) -> None:
+def _json(text: str) -> Any:
     try:
-        json.loads(text, parse_constant=lambda name: math.nan)
+        return json.loads(text, parse_constant=lambda name: math.nan)
     except (ValueError, RecursionError) as error:
         raise SampleError(f"no JSON: {error}") from None
+
+
+def _lines(raw: bytes) -> None:
+    """Training draws any line that is not blank: each must be JSON, and where it is the text itself, one of use."""
+    faults, last = [], 0
+    for last, line in enumerate(raw.splitlines(), 1):
+        try:
+            if line.strip():
+                _line(line)
+        except SampleError as error:
+            faults.append(f"line {last}: {error}")
+    if not raw.strip():
+        raise SampleError("JSON lines are empty")
+    if faults:
+        raise SampleError(faults[0] + f"; and {len(faults) - 1} more of {last} lines" * (len(faults) > 1))
+
+
+def _line(line: bytes) -> None:
+    value = _json(text_of(line, "JSON"))
+    texts = value if isinstance(value, list) else [value]
+    if all(isinstance(text, str) for text in texts):  # of an object only the run's config says which field is the text
+        if not all(map(str.strip, texts)):
+            raise SampleError("text is empty")
+        if not all(map(whole, texts)):
+            raise SampleError("text holds half a character")
