@@ -16,6 +16,7 @@ import numpy as np
 
 from data.errors import InputError
 from data.order.order import Ordering
+from data.shards.sources import seen_from
 from data.store.store import Store
 from data.stream import Place, Stream
 from pretrain import checkpoint
@@ -166,6 +167,8 @@ def config_of(directory: RunDirectory) -> dict[str, Any]:
 def streams_of(directory: RunDirectory, store: Store | None = None) -> dict[str, Stream]:
     """Task -> its stream as it was over the whole run so far.
 
+    Relative names of shards that are not here are those of the folder that the run was last started in.
+
     Raises:
         InputError: it is no run directory, or its shards are not there.
     """
@@ -173,12 +176,20 @@ def streams_of(directory: RunDirectory, store: Store | None = None) -> dict[str,
     if store is None and "cache" in config:
         store = open_store(config)
     past: dict[str, Any] = {}
+    folder = None
     for start in directory.rows("starts.jsonl"):
         past |= start.get("segments", {})
+        folder = start.get("folder") or folder
     streams = {}
     for name, spec in config["tasks"].items():
         ordering = Ordering(**config["order"]) if "order" in config else Ordering()
-        streams[name] = Stream(name, spec["source"], config["seed"], ordering, spec.get("alpha"), store)
+        source = seen_from(folder, spec["source"]) if folder else spec["source"]
+        try:
+            streams[name] = Stream(name, source, config["seed"], ordering, spec.get("alpha"), store)
+        except InputError as error:
+            unknown = folder is None and seen_from("/", source) != source
+            where = "; it is taken from this folder: the run does not say which one it was started in" * unknown
+            raise InputError(f"{error}{where}") from None
         # What is other now than at the last start counts from beyond any position of the past.
         streams[name].adopt(past.get(name, []), _ENDLESS)
     return streams

@@ -41,12 +41,21 @@ def provenance(overrides: list[str]) -> dict[str, Any]:
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "host": socket.gethostname(),
+        "folder": _folder(),
         "job": os.environ.get("SLURM_JOB_ID"),
         "cores": cores(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
         "executable": sys.executable,
     }
+
+
+def _folder() -> str | None:
+    """Where relative names are taken from; None where it was removed meanwhile."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
 
 
 def submission() -> dict[str, Any]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import glob
+import os
+import re
 from collections.abc import Mapping
+
+from braceexpand import braceexpand
 
 from data.errors import InputError
 from data.shards.source import Source
 from data.store.store import Store
+from data.store.url import absolute
 
 SourceSpec = str | list[str] | Mapping[str, object]
 _KEYS = {"pattern", "weight"}
+_JOINT = re.compile(r"::(?![\w:.%]*\])")  # but not within the brackets of http://[::1]/
 
 
 def open_sources(task: str, spec: SourceSpec, store: Store) -> tuple[list[Source], list[float]]:
@@ -37,6 +44,42 @@ def open_sources(task: str, spec: SourceSpec, store: Store) -> tuple[list[Source
         sources.append(Source(f"{task}.{name}", _pattern(f"{task}.{name}", fields["pattern"]), store))
         weights.append(float(weight))
     return sources, weights
+
+
+def seen_from(folder: str, spec: SourceSpec) -> SourceSpec:
+    """``spec`` as it was meant in ``folder``: what is local, relative and not here is taken from there.
+
+    Args:
+        folder: absolute.
+        spec: as :func:`open_sources` takes it.
+    """
+    if isinstance(spec, str):
+        return "::".join(_from(folder, part.strip()) for part in _JOINT.split(spec))
+    if isinstance(spec, list):
+        return [str(seen_from(folder, part)) for part in spec]
+    found: dict[str, object] = {}
+    for name, entry in spec.items():
+        if isinstance(entry, Mapping) and isinstance(entry.get("pattern"), str | list):
+            found[name] = {**entry, "pattern": seen_from(folder, entry["pattern"])}
+        else:
+            found[name] = seen_from(folder, entry) if isinstance(entry, str | list) else entry
+    return found
+
+
+def _from(folder: str, part: str) -> str:
+    path = os.path.expanduser(part)
+    if not part or absolute(path) or _here(path):
+        return part
+    return os.path.join(glob.escape(folder) if glob.has_magic(part) else folder, part)
+
+
+def _here(path: str) -> bool:
+    """Whether the first of the names that ``path`` stands for matches anything."""
+    try:
+        first = path if os.path.exists(path) else next(iter(braceexpand(path, escape=False)))
+    except ValueError:
+        return True  # unbalanced braces, as who opens it will say
+    return os.path.exists(first) or next(glob.iglob(first, recursive=True), None) is not None
 
 
 def _pattern(name: str, value: object) -> str | list[str]:

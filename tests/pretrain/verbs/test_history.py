@@ -8,8 +8,10 @@ import tarfile
 import pytest
 
 from data.errors import InputError
+from data.shards.sources import seen_from
 from data.write import write
 from pretrain import ledger, replay
+from pretrain.provenance import provenance
 from pretrain.run import RunDirectory
 from pretrain.verbs.shards import main
 from tests.data.shards import tars
@@ -174,6 +176,28 @@ def test_wrong_input(tmp_path, sources):
     ):
         with pytest.raises(InputError, match=message):
             main(arguments)
+
+
+def test_relative_shards_are_found_from_other_folders(tmp_path, sources, capsys, monkeypatch):
+    (tmp_path / "else[1]").mkdir()
+    named = {"mlm": {"a": {"pattern": "shards/prose-*.tar", "weight": 2.0}, "b": ["shards/pairs-000000.tar"]}}
+    plain = "~/x.tar::shards/pairs-{000000..000000}.tar"
+    assert seen_from("/f", plain) == "~/x.tar::/f/shards/pairs-{000000..000000}.tar"
+    assert seen_from("/f", "http://[::1]:80/a.tar::s3://b/*.tar") == "http://[::1]:80/a.tar::s3://b/*.tar"
+    monkeypatch.chdir(tmp_path)
+    assert seen_from("/f", plain) == plain
+    run = Run(tmp_path / "run", named | {"clip": "shards/pairs-*.tar"})
+    expected = printed(capsys, "replay", str(run.path), "--steps", ":")
+    monkeypatch.chdir(tmp_path / "else[1]")
+    with pytest.raises(InputError, match=r"match nothing: .* the run does not say which one it was started in"):
+        main(["replay", str(run.path), "--steps", ":"])
+    run.directory.append("starts.jsonl", provenance([]) | {"step": 6, "positions": {}, "batch_sizes": {}})
+    with pytest.raises(InputError, match=r"/else.+/shards/prose-\*\.tar' match nothing"):
+        main(["replay", str(run.path), "--steps", ":"])
+    (tmp_path / "shards").rename(tmp_path / "else[1]" / "shards")
+    monkeypatch.chdir(tmp_path)
+    assert printed(capsys, "replay", str(run.path), "--steps", ":") == expected
+    assert "## Source `clip`" in printed(capsys, "card", "--run", str(run.path), "--workers", "0")
 
 
 @pytest.mark.parametrize("record", [True, False])
