@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Mapping
 
 from braceexpand import braceexpand
@@ -12,11 +11,10 @@ from braceexpand import braceexpand
 from data.errors import InputError
 from data.shards.source import Source
 from data.store.store import Store
-from data.store.url import absolute
+from data.store.url import absolute, parts
 
 SourceSpec = str | list[str] | Mapping[str, object]
 _KEYS = {"pattern", "weight"}
-_JOINT = re.compile(r"::(?![\w:.%]*\])")  # but not within the brackets of http://[::1]/
 
 
 def open_sources(task: str, spec: SourceSpec, store: Store) -> tuple[list[Source], list[float]]:
@@ -54,7 +52,7 @@ def seen_from(folder: str, spec: SourceSpec) -> SourceSpec:
         spec: as :func:`open_sources` takes it.
     """
     if isinstance(spec, str):
-        return "::".join(_from(folder, part.strip()) for part in _JOINT.split(spec))
+        return "::".join(_from(folder, part) for part in parts(spec))
     if isinstance(spec, list):
         return [str(seen_from(folder, part)) for part in spec]
     found: dict[str, object] = {}
