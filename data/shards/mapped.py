@@ -38,12 +38,13 @@ class Mapped:
     Args:
         file: descriptor, which stays the caller's.
         every: uses after which to find out anew whether the file is in memory.
+        first: uses before finding out for the first time; until then it is read.
     """
 
     __slots__ = ("_due", "_every", "_file", "_mapping", "_size")
 
-    def __init__(self, file: int, every: int) -> None:
-        self._file, self._every, self._due = file, max(1, every), 0
+    def __init__(self, file: int, every: int, first: int = 0) -> None:
+        self._file, self._every, self._due = file, max(1, every), first
         self._size = 0
         self._mapping: mmap.mmap | None = None
 

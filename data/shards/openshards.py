@@ -10,13 +10,14 @@ from data.shards import index
 from data.shards.manifest import ShardList
 from data.shards.mapped import Mapped
 from data.shards.shardindex import ShardIndex
+from data.store import held
 from data.store.store import Store
 from data.store.url import base
 
 FILES = 256
 """As many as are shuffled together by default (order.window); the process raises its limit of open files."""
 CACHED_FILES = 2
-"""Of shards that are read from the cache: what is open there cannot give way to what is needed next."""
+"""Of shards that are read from the cache, and only during a piece of work, see :mod:`data.store.held`."""
 INDEX_BYTES = 64 * 2**20
 
 
@@ -32,16 +33,17 @@ class Opened:
 
     __slots__ = ("file", "index", "mapped", "name")
 
-    def __init__(self, name: str, index: ShardIndex, file: int) -> None:
+    def __init__(self, name: str, index: ShardIndex, file: int, soon_closed: bool) -> None:
         self.name, self.index, self.file = name, index, file
-        self.mapped = Mapped(file, len(index))
+        # To map all of it for some samples would cost more than it saves.
+        self.mapped = Mapped(file, len(index), len(index) if soon_closed else 0)
 
     def __del__(self) -> None:
         os.close(self.file)
 
 
 class OpenShards:
-    """Opens shards by number and keeps those that were used last.
+    """Opens shards by number and keeps those that were used last; of a cache, only while it is worked with.
 
     Args:
         shards: what is known of them.
@@ -84,6 +86,8 @@ class OpenShards:
         opened = self._open.pop(shard, None)
         if opened is None:
             opened = self._opened(shard)
+            if self._store.cached(self._shards.urls[shard]):
+                return self._kept(shard, opened)
         self._open[shard] = opened
         return opened
 
@@ -123,35 +127,41 @@ class OpenShards:
         url, index_ = self._shards.urls[shard], self.index(shard)
         cached = self._store.cached(url)
         try:
-            opened = Opened(base(url), index_, self._store.fetch(url, self._give_way if cached else None))
+            opened = Opened(base(url), index_, self._store.fetch(url), cached)
         except InputError as error:
             if cached:  # a cache that is too small is no fault of a sample
                 raise
             raise SampleError(str(error)) from None
-        if cached:
+        for oldest in list(self._open)[: max(0, len(self._open) - FILES + 1)]:
+            self._open.pop(oldest, None)
+        return opened
+
+    def _kept(self, shard: int, opened: Opened) -> Opened:
+        """``opened``, which is read from a cache, and stays open if it may."""
+        if held.keep(self.let_go):
             self._cached.pop(shard, None)
             for oldest in list(self._cached)[: max(0, len(self._cached) - CACHED_FILES + 1)]:
                 self._cached.pop(oldest, None)
                 self._open.pop(oldest, None)
             self._cached[shard] = None
-        for oldest in list(self._open)[: max(0, len(self._open) - FILES + 1)]:
-            self._open.pop(oldest, None)
+            self._open[shard] = opened
         return opened
 
-    def _give_way(self) -> None:
-        """Closes what keeps bytes of the cache occupied."""
+    def let_go(self) -> None:
+        """Closes what keeps bytes of a cache occupied."""
         for shard in list(self._cached):
             self._cached.pop(shard, None)
             self._open.pop(shard, None)
 
     def _index(self, shard: int, url: str) -> ShardIndex:
         found, size = self._indexes.pop(shard, (None, 0))
+        if found is None:  # its version may have to be asked for, and itself to be fetched
+            held.let_go()
         if found is None or not self._store.remote(url):
             stamp = self._store.stamp(url)
             if self._versions.setdefault(shard, stamp.token) != stamp.token:
                 raise SampleError("the shard was changed while it was in use")
         if found is None:
-            self._give_way()
             found = index.of(url, self._store)
             expected = int(self._shards.samples[shard])
             if len(found) != expected:

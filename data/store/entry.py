@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from data.errors import InputError
-from data.store import remote, unpack
+from data.store import held, remote, unpack
 from data.store import url as urls
 from data.store.cache import Cache, Part
 
@@ -38,16 +37,14 @@ class Entry:
     Attributes:
         cache: where.
         deadline_s: how long a transfer may be without progress.
-        patience_s: how long to wait for room; 0: not at all.
+        patience_s: how long to wait for room, with nothing of the process kept open; 0: not at all.
         cancelled: ends it when set.
-        release: called while waiting for room.
     """
 
     cache: Cache
     deadline_s: float
     patience_s: float
     cancelled: threading.Event | None = None
-    release: Callable[[], None] | None = None
 
     def shard(self, url: str, size: int, token: str) -> int:
         """A descriptor on the plain tar of version ``token`` of a shard of ``size`` bytes."""
@@ -61,10 +58,10 @@ class Entry:
             if urls.remote(url):
                 with self.cache.part(key, 0, self.patience_s, self._check) as packed:  # room is in that of the other
                     download(packed)
-                    note = unpack.gunzip(packed.descriptor, part, name, self.patience_s, size)
+                    note = unpack.gunzip(packed.descriptor, part, name, size)
             else:
                 with open(open_local(url), "rb", buffering=0) as file:
-                    note = unpack.gunzip(file.fileno(), part, name, self.patience_s)
+                    note = unpack.gunzip(file.fileno(), part, name)
             self._set_note(key, note)
 
         if urls.packed(url):
@@ -76,7 +73,7 @@ class Entry:
         """A descriptor on the output of a command."""
 
         def spooled(part: Part) -> None:
-            unpack.spool(url.removeprefix("pipe:"), part, self.patience_s, self.deadline_s)
+            unpack.spool(url.removeprefix("pipe:"), part, self.deadline_s)
 
         return self.cache.get(entry_key(url), 0, spooled, self.patience_s, self._check)
 
@@ -90,5 +87,5 @@ class Entry:
     def _check(self) -> None:
         if self.cancelled is not None and self.cancelled.is_set():
             raise remote.Cancelled
-        if self.release is not None:
-            self.release()
+        if self.patience_s:
+            held.let_go()

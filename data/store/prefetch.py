@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from data.errors import InputError, RunError
-from data.store.cache import Full
 from data.store.remote import Cancelled
+from data.store.space import Full
 
 
 class Prefetcher:

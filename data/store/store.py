@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,32 +115,29 @@ class Store:
                 self._stamps.popitem(last=False)
         return known
 
-    def fetch(self, url: str, release: Callable[[], None] | None = None) -> int:
-        """An open read-only descriptor on the complete plain tar; the caller closes it.
+    def fetch(self, url: str) -> int:
+        """An open read-only descriptor on the complete plain tar; the caller closes it, and waits for nothing before.
 
-        Args:
-            url: the shard.
-            release: called while there is no room in the cache, or others are at the shard: closes what the caller
-                holds open of it and can do without.
+        What this process keeps open of caches is closed first if the shard must be waited for, see
+        :mod:`data.store.held`.
 
         Raises:
             InputError: there is no such shard, it may not be read, or the cache is too small.
             RunError: it cannot be had within the deadline, the disk is full, or it was replaced since its stamp was
                 taken.
         """
-        return self._fetch(url, self.deadline_s, None, release)
+        return self._fetch(url, self.deadline_s, None)
 
     def _fetch(
         self,
         url: str,
         patience_s: float,
         cancelled: threading.Event | None,
-        release: Callable[[], None] | None = None,
     ) -> int:
         scheme = urls.scheme(url)
         if not self.cached(url):
             return open_local(url)
-        entry = Entry(self.cache, self.deadline_s, patience_s, cancelled, release)
+        entry = Entry(self.cache, self.deadline_s, patience_s, cancelled)
         if scheme == "pipe":
             self.check_pipe(url)
             return entry.pipe(url)

@@ -25,20 +25,19 @@ _SHOWN = 200
 def room(packed: int, transferred: bool, cache: Cache) -> int:
     """Bytes to set aside for unpacking a file of ``packed`` bytes, and for itself if it is transferred.
 
-    A guess that mostly suffices: those who unpack at the same time and then need more might wait for each other.
+    A guess that mostly suffices: of those who unpack at the same time and then need more, one might have to begin anew.
     """
     least = packed * (1 + transferred)
     return max(least, min(packed * (_RATIO + transferred), cache.max_size // 4))
 
 
-def gunzip(source: int, part: Part, name: str, patience_s: float, beside: int = 0) -> str:
+def gunzip(source: int, part: Part, name: str, beside: int = 0) -> str:
     """Unpacks the gzip file open at ``source`` into ``part``, as far as it goes.
 
     Args:
         source: descriptor.
         part: what it becomes.
         name: for messages.
-        patience_s: how long to wait for room.
         beside: bytes that the file itself takes of what is set aside for ``part``.
 
     Returns:
@@ -67,9 +66,9 @@ def gunzip(source: int, part: Part, name: str, patience_s: float, beside: int = 
         try:
             out = unpacker.decompress(data, _READ)
         except zlib.error as error:
-            done = _append(part, _salvage(before, data), done, name, patience_s, beside)
+            done = _append(part, _salvage(before, data), done, name, beside)
             return f"the gzip file is damaged ({error}); {done} bytes could be unpacked"
-        done = _append(part, out, done, name, patience_s, beside)
+        done = _append(part, out, done, name, beside)
         ended = unpacker.eof
         data = unpacker.unused_data if ended else unpacker.unconsumed_tail
 
@@ -89,7 +88,7 @@ def _salvage(unpacker: zlib._Decompress, data: bytes) -> bytes:
     return bytes(out)
 
 
-def spool(command: str, part: Part, patience_s: float, deadline_s: float) -> None:
+def spool(command: str, part: Part, deadline_s: float) -> None:
     """Writes the output of a shell command into ``part``.
 
     Raises:
@@ -123,7 +122,7 @@ def spool(command: str, part: Part, patience_s: float, deadline_s: float) -> Non
                 elif descriptor == process.stderr.fileno():
                     words = (words + data)[-4096:]
                 else:
-                    done = _append(part, data, done, f"pipe:{command}", patience_s)
+                    done = _append(part, data, done, f"pipe:{command}")
         if process.wait() != 0:
             said = words.decode(errors="replace").strip().rpartition("\n")[2][:_SHOWN]
             raise RunError(f"'pipe:{command}' ended with exit code {process.returncode}: {said or 'it said nothing'}")
@@ -142,13 +141,13 @@ def _read(source: int, name: str) -> bytes:
         raise InputError(f"shard '{name}' cannot be read: {error.strerror}") from None
 
 
-def _append(part: Part, data: bytes, done: int, name: str, patience_s: float, beside: int = 0) -> int:
+def _append(part: Part, data: bytes, done: int, name: str, beside: int = 0) -> int:
     needed = done + len(data) + beside
     if needed > part.size:
         limit = part.cache.max_size
         if needed > limit:
             raise InputError(f"shard '{name}' gives more than cache.max_size, {limit} bytes; raise it")
-        part.grow(min(limit, max(needed, part.size + limit // _STEPS)), patience_s)
+        part.grow(min(limit, max(needed, part.size + limit // _STEPS)))
     view = memoryview(data)
     while view:
         view = view[os.write(part.descriptor, view) :]
