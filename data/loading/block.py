@@ -138,12 +138,20 @@ def _read(
             pass
     got = []
     for numbers[NUMBER], key, offset, a, b in zip(names, keys, offsets, edges, edges[1:], strict=False):
-        here = _open(sources, (key,)) if spans.pinning else opened
         try:
-            got.append(preadv(here[key].file, [view[a:b]], offset) if b > a else 0)
+            if b == a:
+                got.append(0)
+            elif spans.pinning:  # held by no name here: it must give way to the next one
+                got.append(_read_one(_open(sources, (key,))[key], view[a:b], offset))
+            else:
+                got.append(preadv(opened[key].file, [view[a:b]], offset))
         except (KeyError, OSError):
             got.append(-1)
     return got
+
+
+def _read_one(opened: Opened, view: memoryview, offset: int) -> int:
+    return os.preadv(opened.file, [view], offset)
 
 
 def _open(sources: Sequence[Source], keys: Iterable[Any]) -> dict[Any, Opened]:

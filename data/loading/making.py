@@ -13,6 +13,7 @@ from data.loading.unit import PreparesBlocks, Rejected, TaskData, Unit
 from data.sample import Sample
 from data.seeds import Randomness
 from data.shards.spans import Spans
+from data.store import held
 from data.stream import Place
 
 MAX_ATTEMPTS = 8
@@ -95,6 +96,7 @@ class _Trying:
             found, place = None, stream.replacement(place, position, attempt - 1)
 
 
+@held.during_work()
 def prepare_at(
     data: TaskData,
     positions: Sequence[int],
@@ -135,6 +137,7 @@ def prepare_at(
     return Unit(-1, stream.task, prepare.collate(items) if items else {}, drawn, trying.rejected)
 
 
+@held.during_work()
 def prepare_block(
     data: TaskData,
     prepare: PreparesBlocks,

@@ -68,7 +68,7 @@ class Worker:
         free.register(asking, select.POLLIN)
         _leave_signals_to_the_parent()
         for task in units.tasks.values():
-            task.stream.close()  # what the trainer has open of a cache could not give way as long as this process lives
+            task.stream.close()  # it opens what it reads
         units.every = numbers.step
         places: list[int] = []
         for number in numbers:

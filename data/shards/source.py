@@ -124,7 +124,10 @@ class Source:
             key, members = opened.index.read(inner, opened.file, opened.mapped.mapping())
         except OSError as error:
             raise SampleError(f"shard cannot be read: {error.strerror}") from None
-        return Sample(opened.name, key, members)
+        else:
+            return Sample(opened.name, key, members)
+        finally:
+            del opened  # an error that somebody keeps would keep it open
 
     def reach(self, at_most: int) -> None:
         """Asks for some of the shards that only a manifest has spoken of so far, spread over all of them.
