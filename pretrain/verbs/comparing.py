@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from data.errors import SampleError
 from data.sample import Sample
+from data.store import held
 from data.store.store import Store
 from data.survey.repeats import DIGEST, content_digest, digest_of
 from pretrain.verbs import crew, survey
@@ -28,6 +29,7 @@ class Reading:
     def __init__(self, store: Store, decoding: Decoding | None) -> None:
         self.shards, self.decoding = survey.Shards(store), decoding
 
+    @held.during_work()
     def __call__(self, chunk: survey.Chunk) -> Found:
         """See :class:`Found`."""
         source, digests, bad = self.shards.source(chunk.url), [], []

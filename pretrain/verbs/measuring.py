@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from data.errors import InputError, SampleError
+from data.store import held
 from data.store.store import Store
 from data.survey.stats import LANGUAGE_FIELDS, Stats
 from pretrain.verbs import crew, survey
@@ -25,6 +26,7 @@ class Measuring:
             self.tokens = lambda text: len(known.encode(text))
             self.tokens("")  # says now what is wrong with the file
 
+    @held.during_work()
     def __call__(self, chunk: survey.Chunk) -> Stats:
         """The measures of the chunk's samples."""
         found, source = Stats(self.tokens, self.language_fields), self.shards.source(chunk.url)
