@@ -146,15 +146,15 @@ def test_without_transformers_one_line_says_what_to_install(tmp_path, tokenizer_
 
 
 def test_wrong_arguments_are_one_line(tmp_path, tokenizer_path, capsys):
-    both = [*OVERRIDES["clip"], "+task@tasks.mlm=mlm"]
+    both = [*OVERRIDES["clip"], "+task@tasks.clm=clm"]
     published(tmp_path / "run", tokenizer_path, both)
     run = str(tmp_path / "run")
     (tmp_path / "full").mkdir()
     for arguments, expected in (
         ([], "which part of"),
-        (["--task", "mlmm"], "did you mean 'mlm'"),
+        (["--task", "clmm"], "did you mean 'clm'"),
         (["--encoder", "audio"], "choices: image, text"),
-        (["--encoder", "image", "--task", "mlm"], "does not use encoder 'image', but text"),
+        (["--encoder", "image", "--task", "clm"], "does not use encoder 'image', but text"),
         (["--encoder", "text", "--ema"], "keeps no averaged weights"),
         (["--encoder", "image", "--out", str(tmp_path / "full")], "exists already"),
         (["--encoder", "image", "--out", str(tmp_path / "full"), "--overwrite"], "is no exported folder"),
