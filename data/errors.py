@@ -10,6 +10,10 @@ class InputError(Exception):
     """Wrong input: one line that names the value, the place and the choices. The command line exits with code 2."""
 
 
+class CacheError(InputError):
+    """A cache that is too small for what is read: no fault of a shard."""
+
+
 class RunError(Exception):
     """The run cannot go on although its input is right: a worker died, a disk is full, the loss is no number.
 

@@ -104,7 +104,8 @@ class Pairs(Objective):
         loss, hits = self.pairwise(everyone[:, 0], everyone[:, 1])
         total = len(everyone)
         trained = [p for p in self.parameters() if p.requires_grad]
-        found = torch.autograd.grad(loss * (weight / total), (everyone, *trained), allow_unused=True)
+        with torch.autocast(everyone.device.type, enabled=False):  # else the products of the gradient are in bfloat16
+            found = torch.autograd.grad(loss * (weight / total), (everyone, *trained), allow_unused=True)
         row_grads = found[0]
         for parameter, grad in zip(trained, found[1:], strict=True):
             if grad is not None:  # None: no part of the loss, but of the way to the rows

@@ -137,8 +137,15 @@ class PluginEncoder(Encoder):
         if blocks not in ("all", "none") or (tell is None and blocks == "all"):
             can = "has no way to compute its layers again" if tell is None else "knows all and none"
             raise InputError(f"checkpoint_blocks={blocks}: module {type(self.module).__name__} {can}")
-        if tell is not None:
+        if tell is None:
+            return
+        try:
             tell(blocks == "all")
+        except _REFUSALS as error:  # timm's that cannot assert that they are not asked
+            name = type(self.module).__name__
+            raise InputError(
+                f"checkpoint_blocks={blocks}: module {name} cannot compute its layers again: {error}"
+            ) from None
 
     @contextmanager
     def probe(self) -> Iterator[bool]:

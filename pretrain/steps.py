@@ -50,13 +50,18 @@ class TrainerStep(Step):
 
     def backward(self, loss: Tensor) -> None:
         """See :class:`Step`."""
-        self.module.manual_backward(loss)
+        self._backward(loss)
         self.gradients.take(self.micro)
 
     def backward_alike(self, loss: Tensor) -> None:
         """See :class:`Step`."""
-        self.module.manual_backward(loss * self.gradients.share)
+        self._backward(loss * self.gradients.share)
         self.gradients.take_alike()
+
+    def _backward(self, loss: Tensor) -> None:
+        # Outside of autocast, as torch asks for: what was computed in float32 on purpose has its gradient in it too.
+        with torch.autocast(self.module.device.type, enabled=False):
+            self.module.manual_backward(loss)
 
     def run(self, function: Callable[Given, Found], *given: Given.args, **named: Given.kwargs) -> Found:
         """See :class:`Step`."""

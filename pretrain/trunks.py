@@ -43,10 +43,17 @@ def set_trunks(encoders: nn.ModuleDict, options: Mapping[str, Any]) -> None:
 
 def can_recompute(encoders: nn.ModuleDict) -> bool:
     """Whether all ``encoders`` can do with ``checkpoint_blocks: all``."""
-    return all(
-        _trunks(encoder) or (isinstance(encoder, PluginEncoder) and encoder.recomputing is not None)
-        for encoder in encoders.values()
-    )
+    for encoder in encoders.values():
+        if _trunks(encoder):
+            continue
+        if not isinstance(encoder, PluginEncoder):
+            return False
+        try:
+            encoder.checkpoint_blocks("all")
+            encoder.checkpoint_blocks("none")
+        except InputError:
+            return False
+    return True
 
 
 def _trunks(encoder: nn.Module) -> list[Transformer]:

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from data.errors import InputError
+from data.errors import CacheError
 from data.store.locks import hold, lock, release, sweep
 
 _POLL_S = 0.05
+_PASSING_S = 0.3
 
 
 class Full(Exception):
@@ -55,7 +56,8 @@ class Space:
             if time.monotonic() > end:
                 raise Full
 
-        with contextlib.suppress(Full), self._turn(waits):
+        # Who may read what is there but write nothing has nobody to make room for.
+        with contextlib.suppress(Full, PermissionError), self._turn(waits):
             pass
 
     def _turn(self, check: Callable[[], None]) -> AbstractContextManager[None]:
@@ -75,14 +77,15 @@ class Space:
             own: part that grows. It does not stand in line, as it would keep its own bytes from the first.
 
         Raises:
-            InputError: the bytes never fit, or did not within ``patience_s``.
+            CacheError: the bytes never fit, or did not within ``patience_s``.
             Full: there is no room, and ``patience_s`` is 0 or ``own`` must be given up.
         """
         if size > self.max_size:
-            raise InputError(
+            raise CacheError(
                 f"cache.max_size, {self.max_size} bytes, is smaller than a shard of {size} bytes; raise it"
             )
         with self.alone():
+            sweep(Path(self._line))  # of one that died
             if (own or not size or not self.awaited()) and step():
                 return
         if not patience_s:
@@ -95,11 +98,11 @@ class Space:
             if time.monotonic() > end:
                 now = self._state()
                 if now == seen:
-                    raise InputError(self._refusal(size, patience_s, own))
+                    raise CacheError(self._refusal(size, patience_s, own))
                 seen, end = now, time.monotonic() + patience_s
 
         check()
-        with self._turn(_give_up if own else waits):
+        with self._turn(_giving_up(time.monotonic() + _PASSING_S) if own else waits):
             while True:
                 with self.alone():
                     if step():
@@ -184,5 +187,11 @@ class Space:
         )
 
 
-def _give_up() -> None:
-    raise Full
+def _giving_up(end: float) -> Callable[[], None]:
+    """For a part that grows: others that only pass are waited for, one that waits for room is not."""
+
+    def check() -> None:
+        if time.monotonic() > end:
+            raise Full
+
+    return check

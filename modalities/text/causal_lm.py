@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.errors import SampleError
 from data.sample import Sample
 from modalities.objective import Encoders, Objective, Step, Sums
 from modalities.prepare import Batch, Item
@@ -24,6 +25,9 @@ class UncutText(TextPrepare):
 
     def _cropped(self, ids: list[int], begins: bool, ends: bool, rng: np.random.Generator, training: bool) -> list[int]:
         whole = [self.start] * begins + ids + [self.end] * ends
+        if len(whole) < self.min_tokens:  # a part of a text cut at max_chars has neither
+            reason = f"window of {len(whole)} tokens is shorter than min_tokens={self.min_tokens}"
+            raise SampleError(reason, "too_short", self.source.member)
         window = self._window(len(whole), self.max_tokens, "tokens", "max_tokens", self.max_tokens, rng, training)
         return whole[window]
 

@@ -17,7 +17,7 @@ log = logging.getLogger("pretrain")
 
 # The numbered layers of an encoder: our trunk's, and the names that timm and transformers use.
 _LAYER = re.compile(r"\.(?:blocks?|layers?|h)\.(\d+)\.")
-_EMBEDDING = re.compile(r"(?<!patch_)embed|\b(wte|wpe|class_token|cls_token|pos_embed)\b|\bpositions?$")
+_EMBEDDING = re.compile(r"(?<!patch_)embed|\b(wte|wpe|class_token|cls_token|pos_embed)\b|\bpositions?(\.weight)?$")
 _NORM_SCALE = re.compile(r"(weight_g|parametrizations\.\w+\.original0)$")
 _HEAD = re.compile(r"^encoders\.[^.]+\.projections\.")
 

@@ -63,11 +63,13 @@ class _Checking:
         self.store = store
 
     def __call__(self, url: str) -> ShardCheck:
-        from data.errors import InputError
+        from data.errors import CacheError, InputError
         from data.survey.check import ShardCheck, check
 
         try:
             return check(url, self.store)
+        except CacheError:
+            raise
         except InputError as error:  # the others are worth a look all the same
             return ShardCheck(url, 0, 0, {}, damage=[str(error)])
 

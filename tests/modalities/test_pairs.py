@@ -190,3 +190,33 @@ def test_effective_rank_counts_dimensions(pairs, width):
     rows = F.normalize(torch.randn(pairs, width), dim=-1)
     squared = torch.linalg.svdvals(rows).square()
     assert float(effective_rank(rows)) == pytest.approx(float(squared.sum() ** 2 / squared.square().sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize("micro", [4, PAIRS])
+def test_gradients_of_similarities_are_not_rounded_by_autocast(micro):
+    """Products in bfloat16 have three digits; only those of the encoders may be."""
+
+    class Straight(Dense):
+        def forward(self, inputs):
+            return inputs * self.layer.bias, Layout([1] * len(inputs))  # a product that autocast leaves alone
+
+    def gradient(on):
+        _, objective, data = build("info_nce")
+        torch.manual_seed(2)
+        encoders = {side: Straight() for side in data}
+        objective.connect(encoders)
+        for encoder in encoders.values():
+            encoder.projections = nn.ModuleDict({str(DIM): nn.Identity()})
+        module = SimpleNamespace(
+            gradients=Gradients(nn.Module(), 0, 1),
+            model=Model({}, {}),
+            manual_backward=lambda loss: loss.backward(),
+            seed=0,
+            device=torch.device("cpu"),
+        )
+        batches = [{s: data[s][part] for s in data} | {"size": micro} for part in torch.arange(PAIRS).split(micro)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=on):
+            objective.step(encoders, batches, TrainerStep(module, 0, "t"), 1.0)
+        return [encoder.layer.bias.grad for encoder in encoders.values()]
+
+    torch.testing.assert_close(gradient(True), gradient(False), rtol=1e-5, atol=1e-7)

@@ -87,3 +87,18 @@ def test_what_cannot_be_done_is_said(caplog, vocab_size):
 
     with pytest.raises(InputError, match=r"checkpoint_blocks=all: encoder 'own' \(Own\) has no blocks of ours"):
         set_trunks(nn.ModuleDict({"own": Own(8, "mean")}), options("all"))
+
+
+def test_a_module_that_only_asserts_that_it_is_not_asked():
+    """As eighteen of timm's do."""
+
+    class Asserting(nn.Conv2d):
+        def set_grad_checkpointing(self, enable=True):
+            assert not enable, "gradient checkpointing not supported"
+
+    encoders = nn.ModuleDict({"image": ImagePlugin(Asserting(3, D, 4, 4), 16, D)})
+    assert not can_recompute(encoders)
+    with pytest.raises(
+        InputError, match="module Asserting cannot compute its layers again: gradient checkpointing not"
+    ):
+        set_trunks(encoders, options("all"))

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from data.errors import SampleError
 from data.sample import Sample
 from data.seeds import generator
 from modalities.objective import Step
@@ -74,3 +75,15 @@ def test_a_window_of_a_longer_text_ends_where_the_text_ends_or_without_an_end(to
     held_out = prepare(Sample("s.tar", "k", {"txt": text.encode()}), generator(0), False)
     assert held_out["tokens"][0] == prepare.start
     assert held_out["labels"][-1] != prepare.end
+
+
+def test_a_window_of_hardly_a_token_is_refused(tokenizer_path):
+    prepare = CausalText(tokenizer_path, 50, max_chars=1)
+    refused = 0
+    for n in range(20):
+        try:
+            item = prepare(Sample("s.tar", "k", {"txt": b"abcdefgh"}), generator(n), True)
+            assert len(item["labels"]) > 0
+        except SampleError as error:
+            refused += "is shorter than min_tokens=3" in str(error)
+    assert refused > 5
