@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from step_bench import flops, text
 from step_bench.case import Case, Check, Ratio, Setup
-from step_bench.documents import END, START, Grouped, batches_of, collate_by, tokenizer_of
+from step_bench.documents import END, START, Collated, batches_of, collate_by, tokenizer_of
 from step_bench.side import Ours, Peer
 
 from modalities.text.causal_lm import CausalLM
@@ -72,13 +71,7 @@ def case(setup: Setup) -> Case:
     base = (batches, setup.steps, setup.device, setup.dtype)
 
     def peer(name: str, model: torch.nn.Module, grouped: bool = False) -> Peer:
-        group = Grouped(size["longest"])
-
-        def collated(samples: list[np.ndarray]) -> Any:
-            if grouped:
-                samples = group(samples)
-            return dict(theirs([{"input_ids": ids.tolist()} for ids in samples]))
-
+        collated = Collated(theirs, size["longest"] if grouped else None)
         return Peer(
             name, *base, model=model, collate=collated, forward=lambda b: model(**b).loss, compiled=setup.compiled,
             work=lambda _, b: work((b["attention_mask"].sum(1) - 1).tolist()),

@@ -109,6 +109,18 @@ class Grouped:
         return list(flat[:cut].reshape(-1, self.longest))
 
 
+class Collated:
+    """Documents by a collator of ``transformers``, in full blocks of ``grouped`` tokens if that is not None."""
+
+    def __init__(self, collator: Any, grouped: int | None) -> None:
+        self.collator, self.group = collator, None if grouped is None else Grouped(grouped)
+
+    def __call__(self, samples: list[np.ndarray]) -> dict[str, Any]:
+        if self.group is not None:
+            samples = self.group(samples)
+        return dict(self.collator([{"input_ids": ids.tolist()} for ids in samples]))
+
+
 def flat(given: dict[str, Tensor]) -> dict[str, Any]:
     """Our batch from what their collator made."""
     there = given["attention_mask"].bool()

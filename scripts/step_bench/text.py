@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from step_bench import flops
 from step_bench.case import Case, Check, Ratio, Setup
-from step_bench.documents import END, SHARE, START, Grouped, batches_of, collate_by, flat, tokenizer_of
+from step_bench.documents import END, SHARE, START, Collated, batches_of, collate_by, flat, tokenizer_of
 from step_bench.side import Ours, Peer
 
 from modalities.objective import Objective
@@ -134,13 +133,8 @@ def case(setup: Setup) -> Case:
         )  # fmt: skip
 
     def peer(name: str, model: torch.nn.Module, family: str, grouped: bool = False) -> Peer:
-        work, group = Work(size, family), Grouped(size["longest"])
-
-        def collated(samples: list[np.ndarray]) -> Any:
-            if grouped:
-                samples = group(samples)
-            return dict(theirs([{"input_ids": ids.tolist()} for ids in samples]))
-
+        work = Work(size, family)
+        collated = Collated(theirs, size["longest"] if grouped else None)
         return Peer(
             name, *base, model=model, collate=collated, forward=lambda b: model(**b).loss, compiled=setup.compiled,
             work=lambda _, b: work(b["attention_mask"].sum(1).tolist(), int((b["labels"] != -100).sum())),
