@@ -26,6 +26,7 @@ from data_bench.peers import PEERS, installed  # noqa: E402
 FORMS = {"raw": ["block", "lists"], "decoded": ["decoded"]}
 WINDOWS = (1, 16, kinds.SHARDS)  # shards that are shuffled together
 BOUNDS = ("sequential", "indexed", "copies")
+_PAIRS = 3  # times a round that CPU is compared with that of decoding alone: it is asked for to some percent
 
 
 def arguments() -> argparse.Namespace:
@@ -122,10 +123,8 @@ class Bench:
                 for workers in self.workers:
                     for loader in turn:
                         self.measure(loader, kind, "rate", form, workers, seconds=long, round=number)
-                        if case == "decoded" and loader == "ours":
-                            self.measure("ours", kind, "rate", "own", workers, seconds=long, round=number)
-                            for bare in ("decoded", "own"):
-                                self.measure("bounds", kind, "rate", bare, workers, seconds=long / 2, round=number)
+                    for repeat in range(_PAIRS) if case == "decoded" else ():
+                        self.beside_bare(kind, workers, long, number, repeat)
         if "resume" in self.cases:
             for workers in self.workers:
                 self.measure("ours", kind, "resume", "block", workers, repeats=5, round=number)
@@ -134,6 +133,13 @@ class Bench:
         if "memory" in self.cases and kind == self.kinds[0]:
             for window in WINDOWS:
                 self.measure("ours", kind, "rate", "block", 2, seconds=2 * seconds, window=window, round=number)
+
+    def beside_bare(self, kind: str, workers: int, seconds: float, number: int, turn: int) -> None:
+        """Our loader with either decoder, and that decoder alone just after: their CPU is compared in pairs."""
+        for form in ("decoded", "own"):
+            if form == "own" or turn:  # else it has been measured beside the peers
+                self.measure("ours", kind, "rate", form, workers, seconds=seconds, round=number, turn=turn)
+            self.measure("bounds", kind, "rate", form, workers, seconds=seconds / 2, round=number, turn=turn)
 
     def run(self) -> None:
         self.make()

@@ -1,8 +1,10 @@
 """Held-out loss beside a peer that learns from the same samples in the same order, with the same CPU time.
 
   uv run --group bench python scripts/learning_curves.py --data DIR [--cases text,pairs,audio] [--seconds 150]
+  uv run --group bench python scripts/learning_curves.py --data DIR --cases audio --seeds 8 --steps 500
 
-Writes CASE.json and CASE.svg into docs/curves and, with --document docs/learning.md, the table there. Both sides begin
+The first writes CASE.json and CASE.svg into docs/curves and, with --document docs/learning.md, the table there; the
+second gives both sides the same number of samples, from several seeds, and writes CASE_seeds.json. Both sides begin
 with the same weights; their held-out losses (same samples and masks) are compared first. See docs/learning.md.
 """
 
@@ -12,6 +14,7 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -24,7 +27,7 @@ from pretrain.host import tune  # noqa: E402
 tune()  # before torch: allocator and threads, for both sides alike
 
 import torch  # noqa: E402
-from learning import commands, draw, novels, pictures, race  # noqa: E402
+from learning import commands, draw, novels, pictures, race, repeat  # noqa: E402
 from step_bench.measure import machine  # noqa: E402
 
 CASES = {"text": novels, "pairs": pictures, "audio": commands}
@@ -38,6 +41,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=150.0, help="CPU seconds of learning, each side")
     parser.add_argument("--threads", type=int, help="of torch; default: its own")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, help="seeds 0 to N - 1, each side --steps steps; at least 2")
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "curves")
     parser.add_argument("--document", type=Path, help="whose table is written anew, such as docs/learning.md")
     return parser.parse_args()
@@ -48,6 +53,9 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.seeds:
+        several(args)
+        return
     for name in args.cases.split(","):
         contest = CASES[name].contest(args.data, args.seed)
         race.run(contest, args.seconds, lambda line: print(line, flush=True))
@@ -60,6 +68,14 @@ def main() -> None:
         text = args.document.read_text()
         before, rest = text.split(BEGIN)
         args.document.write_text(before + BEGIN + table(rows) + "\n" + END + rest.split(END)[1])
+
+
+def several(args: argparse.Namespace) -> None:
+    """Each case from several seeds."""
+    for name in args.cases.split(","):
+        found = repeat.run(partial(CASES[name].contest, args.data), args.seeds, args.steps, print)
+        (args.out / f"{name}_seeds.json").write_text(json.dumps(found) + "\n")
+        print(repeat.table(found))
 
 
 def table(rows: list[dict]) -> str:

@@ -70,7 +70,7 @@ class StepLoader:
         start, stop: numbers of the first step and the one after the last.
         rank, world_size: which share of each global batch is made.
         workers: processes that prepare; 0 prepares in this one.
-        prefetch: steps that the workers may be ahead.
+        prefetch: steps that the workers may be ahead; more of those that are made in less than two milliseconds.
         warn_after_s: seconds that a step may be waited for before a warning says who is late, and with which sample.
         deadline_s: seconds after which the run ends with that message; less than what other ranks wait for this one.
         pin_memory: for copies to a CUDA device that do not wait.

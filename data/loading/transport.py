@@ -26,6 +26,7 @@ Spans: TypeAlias = list[tuple[int, int]]  # (first byte, number of bytes) of eac
 # A dtype by its number: pickled by name it would have to be looked up in the module.
 _DTYPES = tuple(found for name in sorted(vars(torch)) if isinstance(found := getattr(torch, name), torch.dtype))
 _NUMBERS = {dtype: number for number, dtype in reversed(list(enumerate(_DTYPES)))}
+_BYTES = _NUMBERS[torch.uint8]
 
 
 class _Packer(pickle.Pickler):
@@ -51,16 +52,18 @@ class _Packer(pickle.Pickler):
 class _Unpacker(pickle.Unpickler):
     def __init__(self, described: bytes, buffer: torch.Tensor, spans: Spans) -> None:
         super().__init__(io.BytesIO(described))
-        self.buffer, self.spans = buffer, spans
+        self.buffer, self.memory, self.spans = buffer, buffer.numpy(), spans
 
     def persistent_load(self, saved: tuple[int, int | str, tuple[int, ...]]) -> Any:
         number, dtype, shape = saved
         begin, size = self.spans[number]
+        if isinstance(dtype, str):
+            return np.ndarray(shape, dtype, self.memory, begin)
         # Views of one tensor: what was allocated as pinned stays known as such to those who copy from it.
         part = self.buffer[begin : begin + size]
-        if isinstance(dtype, int):
-            return part.view(_DTYPES[dtype]).view(shape)
-        return part.numpy().view(dtype).reshape(shape)
+        if dtype != _BYTES:
+            part = part.view(_DTYPES[dtype])
+        return part if len(shape) == 1 else part.view(shape)
 
 
 class Slab:

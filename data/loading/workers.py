@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -19,7 +20,8 @@ import torch
 
 from data.errors import RunError
 from data.loading import watch
-from data.loading.transport import Packed, Slab, copied, lent
+from data.loading.parcel import Parcel
+from data.loading.transport import Slab, copied, lent
 from data.loading.unit import Unit
 from data.loading.units import Units, describe
 
@@ -35,7 +37,7 @@ class Worker:
     Args:
         number, count: which of how many.
         units: what there is to make.
-        ahead: units that it may be ahead of the trainer, beside those that the trainer holds.
+        ahead: parcels that it may be ahead of the trainer, beside those that the trainer holds.
         seat: where it notes what it does.
         others: the workers before it; it lets go of what it inherits of them.
     """
@@ -46,6 +48,7 @@ class Worker:
         self.number, self.seat, self._tasks = number, seat, units.tasks
         # One to write to while others wait to be taken and the trainer holds some. Those in the pipe are free.
         self._lent, self._most = 0, _LENT_STEPS * -(-units.per_step // count)
+        self._taken: deque[Unit] = deque()  # of the parcel that came last
         self._slabs = [Slab() for _ in range(ahead + 1 + self._most)]
         asking, giving = os.pipe()
         self._free = os.fdopen(giving, "wb", buffering=0)
@@ -71,7 +74,8 @@ class Worker:
             task.stream.close()  # it opens what it reads
         units.every = numbers.step
         places: list[int] = []
-        for number in numbers:
+        todo = iter(numbers)
+        for number in todo:
             while not free.poll(0 if places else _ORPHAN_S * 1e3):
                 if places:
                     break
@@ -81,10 +85,11 @@ class Worker:
                 given = os.read(asking, _NUMBER * len(self._slabs))
                 places += (int.from_bytes(given[at : at + _NUMBER], "little") for at in range(0, len(given), _NUMBER))
             place = places.pop()  # the one given back last: more of it may still be in the processor's caches
-            slab = self._slabs[place]
-            slab.clear()
-            packed = Packed(units.make(number, self.seat, slab.memory), slab)
-            packed.write(slab.memory(packed.size))
+            parcel = Parcel(self._slabs[place])
+            parcel.add(units.make(number, self.seat, parcel.memory))
+            while not parcel.full and (following := next(todo, None)) is not None:
+                parcel.add(units.make(following, self.seat, parcel.memory))
+            packed = parcel.packed()
             self.seat.turn_to(watch.HANDING_ON)
             sending.send_bytes(pickle.dumps((place, packed.described, packed.spans, packed.size), protocol=5))
         self.seat.note(watch.IDLE)
@@ -95,19 +100,29 @@ class Worker:
         Raises:
             RunError: the worker has ended.
         """
+        if not self._taken:
+            self._taken.extend(self._receive(pinned))
+        return self._taken.popleft()
+
+    def _receive(self, pinned: bool) -> list[Unit]:
+        """The units of its next parcel.
+
+        Raises:
+            RunError: the worker has ended.
+        """
         try:
             place, described, spans, size = pickle.loads(self._results.recv_bytes())  # noqa: S301 - our own process's
         except (EOFError, ConnectionResetError):
             raise RunError(f"{self._end()}; the same command continues") from None
         memory = self._slabs[place].memory(size)
-        unit: Unit
+        units: list[Unit]
         if pinned or self._lent == self._most:
-            unit = copied(described, spans, memory, pinned)
+            units = copied(described, spans, memory, pinned)
             self._give_back(place)
         else:
             self._lent += 1
-            unit = lent(described, spans, memory, lambda: self._give_back(place, 1))
-        return unit
+            units = lent(described, spans, memory, lambda: self._give_back(place, 1))
+        return units
 
     def _give_back(self, place: int, lent: int = 0) -> None:
         self._lent -= lent

@@ -66,26 +66,31 @@ def _end(loader: Loader) -> None:
 def rate(loader: Loader, seconds: float) -> dict[str, Any]:
     """Samples a second and CPU microseconds a sample over ``seconds`` of steady work; seconds to the first batch.
 
-    Not counted: the start, what workers had prepared by then, and for loaders that end with an epoch the seam between
-    two of them. Anything else would measure how short the benchmark's epochs are.
+    Not counted: the start and a quarter of ``seconds`` after it, what workers had prepared by then, and for loaders
+    that end with an epoch the seam between two of them. Anything else would measure how short the benchmark's epochs
+    are, or how cold the caches of a process are that has just begun.
     """
     gc.collect()
     begun = time.perf_counter()
     batches = loader.open()
     first, samples, wall, cpu = 0.0, 0, 0.0, 0.0
     while wall < seconds:
+        mark, counted = 0.0, 0
         for n, batch in enumerate(batches):
-            if n == 0 and not first:
-                first = time.perf_counter() - begun
-            if n == 2 * _PREFETCH * loader.workers:
-                mark, mark_cpu, counted = time.perf_counter(), cpu_seconds(), 0
-            elif n > 2 * _PREFETCH * loader.workers:
+            if mark:
                 counted += loader.size(batch)
                 if time.perf_counter() - mark >= seconds - wall:
                     break
-        wall += time.perf_counter() - mark
-        cpu += cpu_seconds() - mark_cpu
-        samples += counted
+                continue
+            now = time.perf_counter()
+            if n == 0 and not first:
+                first, ready = now - begun, now
+            if n >= 2 * _PREFETCH * loader.workers and now - ready >= seconds / 4:
+                mark, mark_cpu = time.perf_counter(), cpu_seconds()
+        if mark:
+            wall += time.perf_counter() - mark
+            cpu += cpu_seconds() - mark_cpu
+            samples += counted
         if wall < seconds:
             del batches
             _end(loader)
