@@ -139,7 +139,7 @@ class Bench:
         for form in ("decoded", "own"):
             if form == "own" or turn:  # else it has been measured beside the peers
                 self.measure("ours", kind, "rate", form, workers, seconds=seconds, round=number, turn=turn)
-            self.measure("bounds", kind, "rate", form, workers, seconds=seconds / 2, round=number, turn=turn)
+                self.measure("bounds", kind, "rate", form, workers, seconds=seconds / 2, round=number, turn=turn)
 
     def run(self) -> None:
         self.make()

@@ -45,7 +45,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "curves")
     parser.add_argument("--document", type=Path, help="whose table is written anew, such as docs/learning.md")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.seeds is not None and (args.seeds < 2 or args.steps < repeat.EVERY):
+        parser.error(f"--seeds {args.seeds} --steps {args.steps}: at least 2 seeds of {repeat.EVERY} steps")
+    return args
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import torch
 
 from data.errors import RunError
+from data.loading import parcel as parcels
 from data.loading import watch
 from data.loading.parcel import Parcel
 from data.loading.transport import Slab, copied, lent
@@ -74,8 +75,10 @@ class Worker:
             task.stream.close()  # it opens what it reads
         units.every = numbers.step
         places: list[int] = []
-        todo = iter(numbers)
-        for number in todo:
+        large = max(parcels.LEAST, parcels.MOST // len(self._slabs))
+        slow: set[int] = set()  # which micro-batches of a step took long: what is ready does not wait for them
+        at = 0
+        while at < len(numbers):
             while not free.poll(0 if places else _ORPHAN_S * 1e3):
                 if places:
                     break
@@ -85,10 +88,14 @@ class Worker:
                 given = os.read(asking, _NUMBER * len(self._slabs))
                 places += (int.from_bytes(given[at : at + _NUMBER], "little") for at in range(0, len(given), _NUMBER))
             place = places.pop()  # the one given back last: more of it may still be in the processor's caches
-            parcel = Parcel(self._slabs[place])
-            parcel.add(units.make(number, self.seat, parcel.memory))
-            while not parcel.full and (following := next(todo, None)) is not None:
-                parcel.add(units.make(following, self.seat, parcel.memory))
+            parcel = Parcel(self._slabs[place], large)
+            while True:
+                begun, part = time.perf_counter(), numbers[at] % units.per_step
+                parcel.add(units.make(numbers[at], self.seat, parcel.memory))
+                (slow.add if time.perf_counter() - begun > parcels.LONG_S else slow.discard)(part)
+                at += 1
+                if parcel.full or at == len(numbers) or numbers[at] % units.per_step in slow:
+                    break
             packed = parcel.packed()
             self.seat.turn_to(watch.HANDING_ON)
             sending.send_bytes(pickle.dumps((place, packed.described, packed.spans, packed.size), protocol=5))
@@ -167,6 +174,7 @@ class Worker:
         """Lets go of what connects it with this process."""
         self._results.close()
         self._free.close()
+        self._taken.clear()  # what lies in a slab would keep itself there
         for slab in self._slabs:
             slab.close()
 

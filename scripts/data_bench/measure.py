@@ -67,8 +67,8 @@ def rate(loader: Loader, seconds: float) -> dict[str, Any]:
     """Samples a second and CPU microseconds a sample over ``seconds`` of steady work; seconds to the first batch.
 
     Not counted: the start and a quarter of ``seconds`` after it, what workers had prepared by then, and for loaders
-    that end with an epoch the seam between two of them. Anything else would measure how short the benchmark's epochs
-    are, or how cold the caches of a process are that has just begun.
+    that end with an epoch the seam between two of them (its CPU time is). Anything else would measure how short the
+    benchmark's epochs are, or how cold the caches of a process are that has just begun.
     """
     gc.collect()
     begun = time.perf_counter()
@@ -78,17 +78,18 @@ def rate(loader: Loader, seconds: float) -> dict[str, Any]:
         mark, counted = 0.0, 0
         for n, batch in enumerate(batches):
             if mark:
-                counted += loader.size(batch)
-                if time.perf_counter() - mark >= seconds - wall:
+                counted, last = counted + loader.size(batch), time.perf_counter()
+                if last - mark >= seconds - wall:
                     break
                 continue
             now = time.perf_counter()
             if n == 0 and not first:
                 first, ready = now - begun, now
             if n >= 2 * _PREFETCH * loader.workers and now - ready >= seconds / 4:
-                mark, mark_cpu = time.perf_counter(), cpu_seconds()
+                mark_cpu = cpu_seconds()
+                mark = last = time.perf_counter()
         if mark:
-            wall += time.perf_counter() - mark
+            wall += last - mark
             cpu += cpu_seconds() - mark_cpu
             samples += counted
         if wall < seconds:

@@ -37,12 +37,13 @@ class Medians:
         return (max(values) - min(values)) / median(values)
 
     def ratio(self, ours: tuple[Any, ...], theirs: tuple[Any, ...], name: str = "samples_per_s") -> float:
-        """Median of the ratios of measurements that were taken one soon after the other.
+        """Median of the ratios of measurements that were taken one soon after the other; without such, of medians.
 
         The pace of a shared machine changes within minutes, for both alike.
         """
         mine, other = self._values[(*ours, name)], self._values[(*theirs, name)]
-        return median(mine[turn] / other[turn] for turn in mine if turn in other)
+        pairs = [mine[turn] / other[turn] for turn in mine if turn in other]
+        return median(pairs) if pairs else median(mine.values()) / median(other.values())
 
     def kinds(self) -> list[str]:
         """In the order of the rows."""

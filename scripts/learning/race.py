@@ -68,8 +68,8 @@ class Contest:
     warmup: int = 30
 
 
-def run(contest: Contest, seconds: float, say: Callable[[str], Any]) -> None:
-    """Lets the side that has used less CPU time take the next step until both have used ``seconds``.
+def check(contest: Contest) -> None:
+    """Measures both sides.
 
     Raises:
         SystemExit: the held-out losses differ before the first step: then the sides do not learn the same thing.
@@ -80,6 +80,16 @@ def run(contest: Contest, seconds: float, say: Callable[[str], Any]) -> None:
     ours, theirs = (racer.curve["loss"][0] for racer in racers)
     if abs(ours - theirs) > 1e-3 * abs(theirs):
         raise SystemExit(f"{contest.name}: held-out loss of the same weights is {ours} and {theirs}")
+
+
+def run(contest: Contest, seconds: float, say: Callable[[str], Any]) -> None:
+    """Lets the side that has used less CPU time take the next step until both have used ``seconds``.
+
+    Raises:
+        SystemExit: the held-out losses differ before the first step: then the sides do not learn the same thing.
+    """
+    check(contest)
+    racers = (contest.ours, contest.theirs)
     while min(racer.cpu for racer in racers) < seconds:
         racer = min(racers, key=lambda racer: racer.cpu)
         racer.learn(contest.rate * min(1.0, (racer.side.number + 1) / contest.warmup))

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from statistics import mean, stdev
 from typing import Any
 
-from learning.race import Contest, Racer
+from learning.race import Contest, Racer, check
 
-_EVERY = 20  # steps from one measurement to the next
+EVERY = 20  # steps from one measurement to the next
 
 
 def run(contest_of: Callable[[int], Contest], seeds: int, steps: int, say: Callable[[str], Any]) -> dict[str, Any]:
@@ -22,9 +22,10 @@ def run(contest_of: Callable[[int], Contest], seeds: int, steps: int, say: Calla
     for seed in range(seeds):
         contest = contest_of(seed)
         row: dict[str, Any] = {"seed": seed}
+        check(contest)
         for side, racer in (("ours", contest.ours), ("theirs", contest.theirs)):
             _learn(racer, contest, steps)
-            last = len(racer.curve["loss"]) // 5
+            last = max(1, len(racer.curve["loss"]) // 5)
             row[side] = round(mean(racer.curve["loss"][-last:]), 4)
             if "codes" in racer.curve:
                 row[f"{side}_codes"] = round(mean(racer.curve["codes"][-last:]), 2)
@@ -41,9 +42,11 @@ def run(contest_of: Callable[[int], Contest], seeds: int, steps: int, say: Calla
 
 
 def _learn(racer: Racer, contest: Contest, steps: int) -> None:
+    for values in racer.curve.values():  # check() measured
+        values.clear()
     for step in range(steps):
         racer.learn(contest.rate * min(1.0, (step + 1) / contest.warmup))
-        if (step + 1) % _EVERY == 0:
+        if (step + 1) % EVERY == 0:
             racer.measure(contest.batch)
 
 

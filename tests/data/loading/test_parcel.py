@@ -1,11 +1,14 @@
 """Units that are handed on together are the units that are handed on alone."""
 
+import gc
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from data.errors import InputError
-from data.loading import parcel, workers
+from data.loading import parcel, transport, workers
 from data.loading.loader import StepLoader, TaskData
 from data.loading.parcel import Parcel
 from data.loading.raw import RawPrepare
@@ -28,7 +31,7 @@ def parcels(monkeypatch):
         return units
 
     monkeypatch.setattr(workers.Worker, "_receive", counted)
-    monkeypatch.setattr(parcel, "_LONG_S", 60.0)
+    monkeypatch.setattr(parcel, "LONG_S", 60.0)
     return sizes
 
 
@@ -44,7 +47,8 @@ def members(batch):
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("large", [1, 5000, 1 << 23])
 def test_blocks_and_their_replacements(shards, parcels, monkeypatch, count, large):
-    monkeypatch.setattr(parcel, "_LARGE", large)
+    monkeypatch.setattr(parcel, "MOST", large)
+    monkeypatch.setattr(parcel, "LEAST", large)
     source = shards("a", 23)
     with open(source.replace("*", "000000"), "r+b") as file:  # the size in a header: not what the index says
         list(loader(source, RawPrepare(["txt"])))
@@ -72,14 +76,14 @@ def test_samples_that_are_prepared(shards, tokenizer_path, parcels, keep):
 
 
 def test_what_takes_long_travels_alone(shards, tokenizer_path, parcels, monkeypatch):
-    monkeypatch.setattr(parcel, "_LONG_S", 0.0)
+    monkeypatch.setattr(parcel, "LONG_S", 0.0)
     assert len(list(loader(shards("a", 23), MaskedText(tokenizer_path, max_tokens=10), 2))) == STEPS
     assert set(parcels) == {1}
 
 
 def test_a_failure_is_handed_on_at_once_and_after_what_was_made_before(parcels):
     slab = Slab()
-    one = Parcel(slab)
+    one = Parcel(slab, 1 << 20)
     one.add(Unit(0, "a", {"x": torch.ones(3)}, np.zeros((1, 2), dtype=np.int64)))
     assert not one.full
     one.add(Unit(1, "a", {}, np.zeros((0, 2), dtype=np.int64), failure=InputError("bad")))
@@ -92,7 +96,7 @@ def test_a_failure_is_handed_on_at_once_and_after_what_was_made_before(parcels):
 
 def test_each_unit_of_a_parcel_has_memory_of_its_own():
     slab = Slab()
-    found = Parcel(slab)
+    found = Parcel(slab, 1 << 20)
     for number in range(5):
         size = 1000 * number + 1
         memory = found.memory(size // 2)  # asked again for more
@@ -107,3 +111,52 @@ def test_each_unit_of_a_parcel_has_memory_of_its_own():
         assert len(unit.batch["x"]) == 1000 * number + 1
         assert set(unit.batch["x"].tolist()) == {number}
         assert set(unit.places.flatten().tolist()) == {number}
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {"x": torch.zeros(1000)},
+        {"x": {"y": np.zeros(4000, dtype=np.uint8)}},
+        {"x": [bytes(3000), bytes(1000)]},
+        {"x": (torch.zeros(500), torch.zeros(500))},
+        {"x": ["a" * 4000]},
+    ],
+)
+def test_what_lies_elsewhere_counts_as_well(batch):
+    one = Parcel(Slab(), 4000)
+    one.add(Unit(0, "a", {"numbers": list(range(5000))}, np.zeros((1, 2), dtype=np.int64)))
+    assert not one.full
+    one.add(Unit(0, "a", batch, np.zeros((1, 2), dtype=np.int64)))
+    assert one.full
+
+
+class Sleeps(RawPrepare):
+    """Takes long for every batch."""
+
+    def from_block(self, block):
+        time.sleep(0.02)
+        return super().from_block(block)
+
+
+def test_what_is_ready_does_not_wait_for_a_task_that_takes_long(shards, parcels, monkeypatch):
+    monkeypatch.setattr(parcel, "LONG_S", 0.015)
+    source = shards("a", 23)
+    tasks = {
+        name: TaskData(Stream(name, source, 0), prepare(["txt"]), 6, None)
+        for name, prepare in (("quick", RawPrepare), ("slow", Sleeps))
+    }
+    assert len(list(StepLoader(tasks, 0, STEPS, workers=1))) == STEPS
+    assert parcels[0] == 2  # nobody knew
+    assert set(parcels[1:]) == {1}
+
+
+def test_a_loader_that_is_closed_early_lets_go_of_its_memory(shards, parcels):
+    found = loader(shards("a", 23), RawPrepare(["txt"]), 2)
+    batch = next(iter(found))
+    assert max(parcels) > 1
+    found.close()
+    assert transport._borrowed
+    del batch
+    gc.collect()
+    assert not transport._borrowed
