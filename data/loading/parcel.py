@@ -20,6 +20,11 @@ MOST, LEAST = 32 << 20, 1 << 18
 _ALIGN = 64
 
 
+def bytes_each(slabs: int) -> int:
+    """With how many a parcel is full, where a worker has so many slabs."""
+    return max(LEAST, MOST // slabs)
+
+
 class Parcel:
     """Consecutive units of one worker, one after the other in a slab.
 

@@ -19,9 +19,7 @@ from typing import Any, NoReturn
 import torch
 
 from data.errors import RunError
-from data.loading import parcel as parcels
-from data.loading import watch
-from data.loading.parcel import Parcel
+from data.loading import parcel, watch
 from data.loading.transport import Slab, copied, lent
 from data.loading.unit import Unit
 from data.loading.units import Units, describe
@@ -75,10 +73,10 @@ class Worker:
             task.stream.close()  # it opens what it reads
         units.every = numbers.step
         places: list[int] = []
-        large = max(parcels.LEAST, parcels.MOST // len(self._slabs))
+        large = parcel.bytes_each(len(self._slabs))
         slow: set[int] = set()  # which micro-batches of a step took long: what is ready does not wait for them
-        at = 0
-        while at < len(numbers):
+        made = 0
+        while made < len(numbers):
             while not free.poll(0 if places else _ORPHAN_S * 1e3):
                 if places:
                     break
@@ -88,15 +86,16 @@ class Worker:
                 given = os.read(asking, _NUMBER * len(self._slabs))
                 places += (int.from_bytes(given[at : at + _NUMBER], "little") for at in range(0, len(given), _NUMBER))
             place = places.pop()  # the one given back last: more of it may still be in the processor's caches
-            parcel = Parcel(self._slabs[place], large)
+            together = parcel.Parcel(self._slabs[place], large)
             while True:
-                begun, part = time.perf_counter(), numbers[at] % units.per_step
-                parcel.add(units.make(numbers[at], self.seat, parcel.memory))
-                (slow.add if time.perf_counter() - begun > parcels.LONG_S else slow.discard)(part)
-                at += 1
-                if parcel.full or at == len(numbers) or numbers[at] % units.per_step in slow:
+                begun, number = time.perf_counter(), numbers[made]
+                together.add(units.make(number, self.seat, together.memory))
+                late = time.perf_counter() - begun > parcel.LONG_S
+                (slow.add if late else slow.discard)(number % units.per_step)
+                made += 1
+                if together.full or made == len(numbers) or numbers[made] % units.per_step in slow:
                     break
-            packed = parcel.packed()
+            packed = together.packed()
             self.seat.turn_to(watch.HANDING_ON)
             sending.send_bytes(pickle.dumps((place, packed.described, packed.spans, packed.size), protocol=5))
         self.seat.note(watch.IDLE)
