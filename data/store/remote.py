@@ -21,6 +21,7 @@ log = logging.getLogger("pretrain")
 
 _STARTS = 3
 _ROOT = Path(__file__).resolve().parents[2]
+_SETTINGS = ("AWS_", "GOOGLE_", "AZURE_", "IDENTITY_", "MSI_", "SSL_CERT_")
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from data.store.downloader import main; main()"
 
 
@@ -34,6 +35,15 @@ class Cancelled(Exception):
 
 class _Died(Exception):
     """The helper process ended before it answered."""
+
+
+def _settings() -> dict[str, str]:
+    """What a helper process reads of the environment when it starts: addresses, keys, proxies."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(_SETTINGS) or name == "HOME" or name.lower().endswith("_proxy")
+    }
 
 
 class _Helper:
@@ -52,6 +62,7 @@ class _Helper:
         finally:
             os.close(theirs_in)
             os.close(theirs_out)
+        self.settings = _settings()
         self.waiting: dict[int, queue.SimpleQueue] = {}
         self.numbers = itertools.count()
         self.lock = threading.Lock()
@@ -145,6 +156,18 @@ def end() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
+def _helper() -> _Helper:
+    """The helper process of this process, started if there is none with the settings of now."""
+    with _Here.lock:
+        helper = _Here.helper
+        if helper is not None and helper.settings != _settings():  # a notebook sets keys after it was refused
+            helper.end()  # what others wait for begins again in the next one
+            helper.process.wait()
+        if helper is None or helper.dead:
+            helper = _Here.helper = _Helper()
+        return helper
+
+
 def call(do: str, url: str, deadline_s: float, cancelled: threading.Event | None = None, **more: object) -> dict:
     """The answer to a request; see :class:`data.store.downloader.Downloader` for the requests.
 
@@ -155,10 +178,7 @@ def call(do: str, url: str, deadline_s: float, cancelled: threading.Event | None
     """
     request = {"do": do, "url": url, "deadline_s": deadline_s} | more
     for _ in range(_STARTS):
-        with _Here.lock:
-            if _Here.helper is None or _Here.helper.dead:
-                _Here.helper = _Helper()
-            helper = _Here.helper
+        helper = _helper()
         try:
             answer = helper.call(request, cancelled)
         except _Died:

@@ -32,7 +32,7 @@ def _environment(monkeypatch, tmp_path):
 
 @pytest.fixture
 def fresh(monkeypatch):
-    """The helper process reads the environment when it starts: one of its own for the test."""
+    """A helper process of its own for the test."""
     remote.end()
     yield
     remote.end()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from data.errors import InputError
 from data.store import remote
 from data.store.cache import Cache
 from data.store.locks import hold
@@ -231,3 +232,19 @@ def test_end(faulty, store, fresh):
     assert len(helpers(os.getpid())) == 1
     remote.end()
     assert helpers(os.getpid()) == []
+
+
+def test_settings_that_change_hold_for_the_next_request(tmp_path, store, served, monkeypatch, fresh):
+    """A notebook sets an address or keys after it was refused once."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/b.tar").write_bytes(b"b")
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    with FaultyStore(served) as first, FaultyStore(tmp_path / "other") as second:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", first.url)
+        with pytest.raises(InputError, match=r"'s3://okay/b\.tar' does not exist"):
+            store.stamp("s3://okay/b.tar")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", second.url)
+        assert store.stamp("s3://okay/b.tar").bytes == 1
+        (one,) = helpers(os.getpid())
+        assert store.stamp("s3://okay/b.tar").bytes == 1
+        assert helpers(os.getpid()) == [one]

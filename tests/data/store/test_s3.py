@@ -14,7 +14,6 @@ from data.shards import index
 from data.shards.indexfile import restamped
 from data.shards.pattern import expand
 from data.shards.summary import Summary
-from data.store import remote
 from data.write import write
 from tests.data.store.conftest import read
 
@@ -103,13 +102,11 @@ def test_where_credentials_come_from(box, store, monkeypatch, moto):
     monkeypatch.setenv("AWS_PROFILE", "mine")
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto)
-    remote.end()
     assert store.stamp("s3://box/a.tar").bytes == 1
 
 
 def test_no_credentials(box, store, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    remote.end()
     with pytest.raises(InputError, match=r"set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION"):
         store.stamp("s3://box/a.tar")
 
