@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -51,6 +52,12 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
+    names = args.cases.split(",")
+    if unknown := set(names) - set(CASES):
+        sys.exit(f"--cases: no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    if len(names) > 1:  # each in a process of its own: none inherits the memory that another has left in pieces
+        codes = [subprocess.run([sys.executable, *sys.argv, "--cases", name], check=False).returncode for name in names]
+        sys.exit(max(codes))
     if args.threads:
         torch.set_num_threads(args.threads)
     device = torch.device(args.device)
@@ -61,26 +68,25 @@ def main() -> None:
     for module in CASES.values() if args.batch else ():
         module.SIZES[size]["batch"] = args.batch
     rows, failed = [], False
-    for name in args.cases.split(","):
-        case = CASES[name].case(setup)
-        for check in case.checks():
-            rows.append(verdict.checked(case, check))
-            failed |= not check.same
-            print(verdict.of_check(rows[-1]), flush=True)
-        if failed:
-            sys.exit("the losses differ: nothing was timed")
-        wanted = args.sides.split(",") if args.sides else list(case.sides)
-        sides = {side: made for side, made in case.sides.items() if side in wanted}
-        for side in sides.values():
-            side.round()  # warm-up
-        found, peak = interleaved({side: made.round for side, made in sides.items()}, args.rounds, device, dtype)
-        rows += verdict.measured(case, found, peak, machine(device), size, str(dtype).removeprefix("torch."))
-        print(verdict.table(case, rows), flush=True)
-        if args.trace:
-            rows += trace.profiled(case, sides, args.trace)
-            print(trace.table(case, rows), flush=True)
-        rows += trunks.measured(case, sides, args.rounds, setup)
-        print("\n".join([*verdict.lines(case, found), *trunks.lines(case, rows)]), flush=True)
+    case = CASES[args.cases].case(setup)
+    for check in case.checks():
+        rows.append(verdict.checked(case, check))
+        failed |= not check.same
+        print(verdict.of_check(rows[-1]), flush=True)
+    if failed:
+        sys.exit("the losses differ: nothing was timed")
+    wanted = args.sides.split(",") if args.sides else list(case.sides)
+    sides = {side: made for side, made in case.sides.items() if side in wanted}
+    for side in sides.values():
+        side.round()  # warm-up
+    found, peak = interleaved({side: made.round for side, made in sides.items()}, args.rounds, device, dtype)
+    rows += verdict.measured(case, found, peak, machine(device), size, str(dtype).removeprefix("torch."))
+    print(verdict.table(case, rows), flush=True)
+    if args.trace:
+        rows += trace.profiled(case, sides, args.trace)
+        print(trace.table(case, rows), flush=True)
+    rows += trunks.measured(case, sides, args.rounds, setup)
+    print("\n".join([*verdict.lines(case, found), *trunks.lines(case, rows)]), flush=True)
     if args.out:
         with args.out.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -27,5 +27,14 @@ def test_nearest_are_those_of_a_full_sort_however_the_rows_are_cut(seed, rows, q
     assert (np.diff(scores, axis=1) <= 0).all()
 
 
+def test_right_angles_tie_however_the_rows_are_cut():
+    table = np.array([[1, 2, 0], [-1, 2, -2], [-2, 1, -1], [-1, -2, -1], [0, 0, 0]], np.float32)
+    asked = np.array([[-2, 1, -1]], np.float32)  # the first row's product is 1e-17 on its own, and 0 among others
+    for cuts in ([], [1], [2], [1, 2, 3, 4]):
+        scores, numbers = nearest(asked, np.split(table, cuts), 5)
+        assert numbers.tolist() == [[2, 1, 3, 0, 4]]
+        assert scores[0, 3:].tolist() == [0, 0]
+
+
 def test_a_row_of_zeros_is_like_nothing():
     assert (cosine(np.ones((1, 4)), np.zeros((2, 4))) == 0).all()
