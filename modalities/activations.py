@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.errors import InputError, choices
+from modalities.tanh_gelu import tanh_gelu
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -21,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "quick_gelu": quick_gelu,
     "relu": F.relu,
     "silu": F.silu,
-    "tanh_gelu": partial(F.gelu, approximate="tanh"),
+    "tanh_gelu": tanh_gelu,
 }
 
 GATED: dict[str, Callable[[Tensor], Tensor]] = {"geglu": F.gelu, "swiglu": F.silu}
