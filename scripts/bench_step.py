@@ -34,7 +34,9 @@ CASES = {"text": text, "causal": causal, "pairs": pairs, "audio": audio}
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default=",".join(CASES), help="of %(default)s, which is the default")
+    parser.add_argument(
+        "--cases", default=",".join(CASES), help="of %(default)s, which is the default; each runs in its own process"
+    )
     parser.add_argument("--sides", help="only these, by comma; default: all of a case")
     parser.add_argument("--size", choices=list(text.SIZES), help="default: small, on CUDA base")
     parser.add_argument("--rounds", type=int, default=5)
@@ -56,8 +58,11 @@ def main() -> None:
     if unknown := set(names) - set(CASES):
         sys.exit(f"--cases: no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     if len(names) > 1:  # each in a process of its own: none inherits the memory that another has left in pieces
-        codes = [subprocess.run([sys.executable, *sys.argv, "--cases", name], check=False).returncode for name in names]
-        sys.exit(max(codes))
+        codes = {
+            name: subprocess.run([sys.executable, *sys.argv, "--cases", name], check=False).returncode for name in names
+        }
+        failed = [f"{name} (exit code {code})" for name, code in codes.items() if code]
+        sys.exit(f"not measured: {', '.join(failed)}" if failed else 0)
     if args.threads:
         torch.set_num_threads(args.threads)
     device = torch.device(args.device)

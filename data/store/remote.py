@@ -21,7 +21,7 @@ log = logging.getLogger("pretrain")
 
 _STARTS = 3
 _ROOT = Path(__file__).resolve().parents[2]
-_SETTINGS = ("AWS_", "GOOGLE_", "AZURE_", "IDENTITY_", "MSI_", "SSL_CERT_")
+_SETTINGS = ("AWS_", "GOOGLE_", "SERVICE_ACCOUNT", "AZURE_", "IDENTITY_", "MSI_", "SSL_CERT_")
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from data.store.downloader import main; main()"
 
 
@@ -37,11 +37,16 @@ class _Died(Exception):
     """The helper process ended before it answered."""
 
 
-def _settings() -> dict[str, str]:
-    """What a helper process reads of the environment when it starts: addresses, keys, proxies."""
+def _environment() -> dict[str, str]:
+    """The environment, of which other threads may take away some meanwhile."""
+    return {name: value for name in list(os.environ) if (value := os.environ.get(name)) is not None}
+
+
+def _settings(environment: dict[str, str]) -> dict[str, str]:
+    """What a helper process reads of it when it starts: addresses, keys, proxies."""
     return {
         name: value
-        for name, value in os.environ.items()
+        for name, value in environment.items()
         if name.startswith(_SETTINGS) or name == "HOME" or name.lower().endswith("_proxy")
     }
 
@@ -52,17 +57,21 @@ class _Helper:
     Plain descriptors instead of file objects: a forked child closes its copies of them, and only that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.settings = _settings(environment)
+        self.retired = False
         theirs_in, self.input = os.pipe()
         self.output, theirs_out = os.pipe()
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _CODE, str(_ROOT)], stdin=theirs_in, stdout=theirs_out
+                [sys.executable, "-P", "-c", _CODE, str(_ROOT)],
+                stdin=theirs_in,
+                stdout=theirs_out,
+                env=environment,
             )
         finally:
             os.close(theirs_in)
             os.close(theirs_out)
-        self.settings = _settings()
         self.waiting: dict[int, queue.SimpleQueue] = {}
         self.numbers = itertools.count()
         self.lock = threading.Lock()
@@ -81,6 +90,13 @@ class _Helper:
         os.close(self.output)
         for asker in list(self.waiting.values()):
             asker.put(None)
+        self.process.wait()  # or it stays a zombie
+
+    def retire(self) -> None:
+        """No more requests: it ends when those that it has are answered."""
+        self.retired = True
+        if not self.waiting:
+            self.end()
 
     def end(self) -> None:
         """Closes its input, upon which it ends."""
@@ -127,21 +143,26 @@ class _Helper:
             if answer and answer.get("more") and not self.dead:  # left early, by an interrupt too
                 with contextlib.suppress(_Died):
                     self._send({"id": number, "do": "cancel"})
+            if self.retired and not self.waiting:
+                self.end()
 
 
 class _Here:
     """What belongs to this process alone."""
 
     helper: _Helper | None = None
+    retired: list[_Helper] = []  # noqa: RUF012 -- of the process, as all here
     lock = threading.Lock()
 
 
 def _forget() -> None:
     """In a forked child: the helper is the parent's. Were its input kept open here, it would outlive the parent."""
-    helper, _Here.helper, _Here.lock = _Here.helper, None, threading.Lock()
-    if helper is not None and not helper.dead:
-        os.close(helper.input)
-        os.close(helper.output)
+    inherited = [*_Here.retired, *([_Here.helper] if _Here.helper else [])]
+    _Here.helper, _Here.retired, _Here.lock = None, [], threading.Lock()
+    for helper in inherited:
+        if not helper.dead:
+            os.close(helper.input)
+            os.close(helper.output)
 
 
 def end() -> None:
@@ -159,12 +180,13 @@ os.register_at_fork(after_in_child=_forget)
 def _helper() -> _Helper:
     """The helper process of this process, started if there is none with the settings of now."""
     with _Here.lock:
-        helper = _Here.helper
-        if helper is not None and helper.settings != _settings():  # a notebook sets keys after it was refused
-            helper.end()  # what others wait for begins again in the next one
-            helper.process.wait()
+        helper, environment = _Here.helper, _environment()
+        if helper is not None and helper.settings != _settings(environment):  # a notebook sets keys after a refusal
+            helper.retire()
+            _Here.retired = [one for one in (*_Here.retired, helper) if not one.dead]
+            helper = None
         if helper is None or helper.dead:
-            helper = _Here.helper = _Helper()
+            helper = _Here.helper = _Helper(environment)
         return helper
 
 

@@ -17,7 +17,7 @@ def cosine(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     Computed in float64 and rounded once, to multiples of 2^-24: how a product is cut into blocks does not show, and
     equal rows tie. Those of float32 alone are finer near 0, where a right angle is 1e-17 or -2e-17 by the cut.
     """
-    found: np.ndarray = (np.rint(unit(queries) @ unit(rows).T * _STEPS) / _STEPS).astype(np.float32)
+    found: np.ndarray = (np.rint(unit(queries) @ unit(rows).T * _STEPS) / _STEPS + 0.0).astype(np.float32)  # no -0
     return found
 
 

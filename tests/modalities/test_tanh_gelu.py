@@ -76,6 +76,22 @@ def test_what_is_traced_or_without_contents_is_torchs_operator():
     assert tanh_gelu(x.bfloat16()).dtype == torch.bfloat16
 
 
+def test_other_ways_of_derivatives_are_torchs():
+    x = torch.randn(2, module._FEWEST)
+    expected = torch.stack([torchs(row)[1].float() for row in x])
+    found = torch.func.vmap(torch.func.grad(lambda row: tanh_gelu(row).sum()))(x)
+    assert torch.allclose(found, expected, atol=5e-6)
+    _, slope = torch.func.jvp(tanh_gelu, (x,), (torch.ones_like(x),))
+    assert torch.allclose(slope, expected, atol=5e-6)
+    assert "gelu" in str(torch.fx.symbolic_trace(Module()).graph)
+
+
+def test_a_second_derivative_is_refused():
+    x = torch.randn(module._FEWEST, requires_grad=True)
+    with pytest.raises(RuntimeError, match="no second derivative on CPU"):
+        torch.autograd.grad(tanh_gelu(x).sum(), x, create_graph=True)
+
+
 class Module(torch.nn.Module):
     def forward(self, x):
         return tanh_gelu(x)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -248,3 +249,19 @@ def test_settings_that_change_hold_for_the_next_request(tmp_path, store, served,
         (one,) = helpers(os.getpid())
         assert store.stamp("s3://okay/b.tar").bytes == 1
         assert helpers(os.getpid()) == [one]
+
+
+def test_what_is_on_its_way_is_not_begun_again_where_settings_change(faulty, store, content, monkeypatch, fresh):
+    got = []
+    reader = threading.Thread(target=lambda: got.append(read(store.fetch(f"{faulty.url}/slow/a.tar"))))
+    reader.start()
+    assert until(lambda: faulty.gets("/slow/a.tar") > 0, 10)
+    (before,) = helpers(os.getpid())
+    monkeypatch.setenv("AWS_REGION", "us-east-2")
+    assert store.stamp(f"{faulty.url}/okay/a.tar").bytes == len(content)
+    assert len(helpers(os.getpid())) == 2
+    gets = faulty.gets("/slow/a.tar")
+    reader.join(20)
+    assert got == [content]
+    assert faulty.gets("/slow/a.tar") == gets
+    assert until(lambda: before not in helpers(os.getpid()), 3)
