@@ -62,16 +62,17 @@ def _has_kernel(x: Tensor, reach: Reach, dropout: float) -> bool:
 
 
 def _tiled(q: Tensor, k: Tensor, v: Tensor, reach: Reach, dropout: float) -> Tensor:
-    sizes = [tile.queries * tile.times for tile in reach.tiles]
+    tiles = reach.tiles if reach.window else reach.whole
+    sizes = [tile.queries * tile.times for tile in tiles]
     asked = q.split(sizes)
     if reach.window:
-        given = [tuple(x[t.key : t.key + t.keys * t.times] for x in (k, v)) for t in reach.tiles]
+        given = [tuple(x[t.key : t.key + t.keys * t.times] for x in (k, v)) for t in tiles]
     else:  # keys are where queries are; the gradient of a split is one join, that of a slice a tensor of zeros
         given = list(zip(k.split(sizes), v.split(sizes), strict=True))
     outs = []
-    for tile, query, (key, value) in zip(reach.tiles, asked, given, strict=True):
+    for tile, query, (key, value) in zip(tiles, asked, given, strict=True):
         q1, k1, v1 = (x.unflatten(0, (tile.times, -1)).transpose(1, 2) for x in (query, key, value))
-        out = F.scaled_dot_product_attention(q1, k1, v1, tile.mask, dropout, tile.causal)
+        out = F.scaled_dot_product_attention(q1, k1, v1, reach.mask(tile, q.dtype), dropout, tile.causal)
         outs.append(out.transpose(1, 2).flatten(0, 1))
     return torch.cat(outs)
 

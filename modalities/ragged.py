@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from modalities.reach import Reach, Tile
+from modalities.reach import Reach
 from modalities.rotary import turn
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -31,22 +31,21 @@ class Ragged(torch.autograd.Function):
             cos, sin = cos.to(qkv.dtype).unsqueeze(1), sin.to(qkv.dtype).unsqueeze(1)
             qk = turn(qk, cos, sin, qkv.new_empty(total, 2, heads, features))
         q, k, v = qk[:, 0], qk[:, 1], qkv[:, 2]
-        masks = _float_masks(reach.tiles, qkv.dtype)
         outs, sums = [], []
-        for tile, mask in zip(reach.tiles, masks, strict=True):
+        for tile in reach.tiles:
             out, total_weight = _forward(
                 rows(q, tile.query, tile.queries, tile.times),
                 rows(k, tile.key, tile.keys, tile.times),
                 rows(v, tile.key, tile.keys, tile.times),
                 0.0,
                 tile.causal,
-                attn_mask=mask,
+                attn_mask=reach.mask(tile, qkv.dtype),
             )
             outs.append(out.transpose(1, 2).reshape(-1, heads, features))
             sums.append(total_weight)
         out = torch.cat(outs) if len(outs) > 1 else outs[0]
         ctx.save_for_backward(qk, qkv, out, cos, sin, *sums)
-        ctx.reach, ctx.masks = reach, masks
+        ctx.reach = reach
         return out
 
     @staticmethod
@@ -55,12 +54,12 @@ class Ragged(torch.autograd.Function):
         """(T, H, E) -> (T, 3, H, E)."""
         qk, qkv, out, cos, sin, *sums = ctx.saved_tensors
         q, k, v = qk[:, 0], qk[:, 1], qkv[:, 2]
-        shared = any(mask is not None for mask in ctx.masks)  # then a key row is in several tiles
-        dqkv = torch.zeros_like(qkv) if shared else torch.empty_like(qkv)
-        for tile, mask, total_weight in zip(ctx.reach.tiles, ctx.masks, sums, strict=True):
+        dqkv = torch.empty_like(qkv)
+        written = len(qkv)  # from this row on; a key row may be in several tiles
+        for tile, total_weight in zip(reversed(ctx.reach.tiles), reversed(sums), strict=True):
             asks = (tile.query, tile.queries, tile.times)
             gives = (tile.key, tile.keys, tile.times)
-            found = _backward(
+            dq, dk, dv = _backward(
                 rows(grad, *asks),
                 rows(q, *asks),
                 rows(k, *gives),
@@ -69,14 +68,18 @@ class Ragged(torch.autograd.Function):
                 total_weight,
                 0.0,
                 tile.causal,
-                attn_mask=mask,
+                attn_mask=ctx.reach.mask(tile, qkv.dtype),
             )
-            for which, (part, run) in enumerate(zip(found, (asks, gives, gives), strict=True)):
-                place = rows(dqkv[:, which], *run)
-                if which and shared:
-                    place += part
-                else:
+            rows(dqkv[:, 0], *asks).copy_(dq)
+            fresh = min(written - tile.key, tile.keys * tile.times) // tile.times
+            for which, part in ((1, dk), (2, dv)):
+                place = rows(dqkv[:, which], *gives)
+                if fresh == tile.keys:
                     place.copy_(part)
+                else:
+                    place[:, :, :fresh].copy_(part[:, :, :fresh])
+                    place[:, :, fresh:] += part[:, :, fresh:]
+            written = min(written, tile.key)
         if cos is not None:
             turn(dqkv[:, :2], cos, -sin, dqkv[:, :2])
         return dqkv, None, None, None
@@ -87,11 +90,3 @@ def rows(x: Tensor, begin: int, rows: int, count: int) -> Tensor:
     (row, head, feature), (_, heads, features) = x.stride(), x.shape
     shape, strides = (count, heads, rows, features), (rows * row, head, row, feature)
     return x.as_strided(shape, strides, x.storage_offset() + begin * row)
-
-
-def _float_masks(tiles: list[Tile], dtype: torch.dtype) -> list[Tensor | None]:
-    made: dict[int, Tensor] = {}
-    for tile in tiles:
-        if tile.mask is not None and id(tile.mask) not in made:
-            made[id(tile.mask)] = torch.zeros(tile.mask.shape, dtype=dtype).masked_fill_(~tile.mask, float("-inf"))
-    return [None if tile.mask is None else made[id(tile.mask)] for tile in tiles]

@@ -10,6 +10,12 @@ from torch import Tensor
 
 from modalities.layout import Layout
 
+_CUT = range(256, 768)
+"""Lengths of causal sequences that are cut: torch's kernel for CPU compares 512 keys at a time, seen or not, and takes
+enough queries at a time to make up for it from 768 on."""
+_QUERIES = 128
+"""Most rows of a cut: with fewer the products get small, with more more keys are compared than are seen."""
+
 
 class Tile(NamedTuple):
     """Query rows that attend to one run of key rows; ``times`` such pairs of ``queries`` and ``keys`` rows in a row.
@@ -18,7 +24,7 @@ class Tile(NamedTuple):
         query, key: first row of each.
         queries, keys: number of rows.
         causal: whether query i sees keys 0..i alone.
-        mask: (queries, keys) bool, or None where all are seen.
+        lead: rows from the first key to the first query where a mask is wanted, else None.
         times: equal tiles that follow one another without a gap.
     """
 
@@ -27,7 +33,7 @@ class Tile(NamedTuple):
     key: int
     keys: int
     causal: bool
-    mask: Tensor | None
+    lead: int | None = None
     times: int = 1
 
 
@@ -83,36 +89,71 @@ class Reach:
     def tiles(self) -> list[Tile]:
         """The pairs of query and key runs that cover everything seen; each query row is in one tile alone."""
         found: list[Tile] = []
+        for tile in self.whole:
+            length = tile.queries
+            places = range(tile.query, tile.query + length * tile.times, length)
+            if self.window and length > self.window + 1:
+                found += [part for place in places for part in self._banded(place, length)]
+            elif self.causal and length in _CUT:
+                found += [part for place in places for part in self._cut(place, length)]
+            else:
+                found.append(tile)
+        return found
+
+    @cached_property
+    def whole(self) -> list[Tile]:
+        """A tile for each run of sequences of one length, as if there were no window."""
+        found: list[Tile] = []
         begin = 0
         for length, count in _runs(self.layout.lengths):
-            if not self.window or length <= self.window + 1:
-                found.append(Tile(begin, length, begin, length, self.causal, None, count))
-            else:
-                for place in range(begin, begin + length * count, length):
-                    found.extend(self._banded(place, length))
+            found.append(Tile(begin, length, begin, length, self.causal, None, count))
             begin += length * count
         return found
 
-    def _banded(self, begin: int, length: int) -> list[Tile]:
-        # Blocks of two windows: each then looks at four windows of keys at most, half of which it sees.
-        size = max(2 * self.window, 64)
-        tiles = []
-        for first in range(0, length, size):
-            queries = min(size, length - first)
-            low = max(0, first - self.window)
-            keys = min(length, first + queries + (0 if self.causal else self.window)) - low
-            tiles.append(Tile(begin + first, queries, begin + low, keys, False, self._mask(queries, keys, first - low)))
-        return tiles
-
-    def _mask(self, queries: int, keys: int, lead: int) -> Tensor:
-        key = (queries, keys, lead)
-        if key not in self._masks:
-            self._masks[key] = self.band(*key, torch.device("cpu"))
-        return self._masks[key]
+    def mask(self, tile: Tile, dtype: torch.dtype) -> Tensor | None:
+        """(queries, keys) numbers to add to scores, 0 or minus infinity; None where the tile needs none."""
+        if tile.lead is None:
+            return None
+        if dtype not in self._bands:
+            # One for all tiles: what a query sees depends on distance alone.
+            seen = self.band(self._rows, self._back + self._rows + self._ahead, self._back, torch.device("cpu"))
+            self._bands[dtype] = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
+        first = self._back - tile.lead
+        return self._bands[dtype][: tile.queries, first : first + tile.keys]
 
     @cached_property
-    def _masks(self) -> dict[tuple[int, int, int], Tensor]:
+    def _bands(self) -> dict[torch.dtype, Tensor]:
         return {}
+
+    @property
+    def _rows(self) -> int:
+        # With a window blocks of two windows: each then looks at four windows of keys at most, half of which it sees.
+        return max(2 * self.window, 64) if self.window else _QUERIES
+
+    @property
+    def _back(self) -> int:
+        return self.window or self.longest
+
+    @property
+    def _ahead(self) -> int:
+        return 0 if self.causal else self.window
+
+    def _banded(self, begin: int, length: int) -> list[Tile]:
+        tiles = []
+        for first in range(0, length, self._rows):
+            queries = min(self._rows, length - first)
+            low = max(0, first - self.window)
+            keys = min(length, first + queries + self._ahead) - low
+            tiles.append(Tile(begin + first, queries, begin + low, keys, False, first - low))
+        return tiles
+
+    def _cut(self, begin: int, length: int) -> list[Tile]:
+        rows = -(-length // -(-length // _QUERIES))  # cuts of one size, nearly
+        tiles = [Tile(begin, rows, begin, rows, True)]
+        for first in range(rows, length, rows):
+            queries = min(rows, length - first)
+            tiles.append(Tile(begin + first, queries, begin, first + queries, False, first))
+        return tiles
 
 
 def _runs(lengths: list[int]) -> list[tuple[int, int]]:

@@ -70,6 +70,28 @@ def test_a_window_over_long_sequences_is_a_band_of_full_attention(lengths, causa
             torch.testing.assert_close(found, right, rtol=1e-10, atol=1e-12)
 
 
+def test_a_window_that_long_sequences_fit_in_beside_one_that_does_not():
+    given = (Layout([270, 500]), True, 280)
+    assert [tile.lead for tile in Reach(*given).tiles] == [None, 90, 180, 0]
+    inputs = draw(770)
+    for found, right in zip(gradients(packed, inputs, *given), gradients(block_mask, inputs, *given), strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("lengths", [[300], [7, 256, 256, 5], [255, 700, 768, 40]])
+def test_long_causal_sequences_are_cut_into_what_is_seen(lengths):
+    given = (Layout(lengths), True, 0)
+    reach = Reach(*given)
+    assert sum(tile.queries * tile.times for tile in reach.tiles) == sum(lengths)
+    masked = [tile.queries for tile in reach.tiles if tile.lead is not None]
+    assert len(masked) == sum(-(-n // 128) - 1 for n in lengths if n in range(256, 768))
+    assert max(masked) <= 128
+    inputs = draw(sum(lengths))
+    for path in (packed, tiled, padded):
+        for found, right in zip(gradients(path, inputs, *given), gradients(block_mask, inputs, *given), strict=True):
+            torch.testing.assert_close(found, right, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_rotation_is_part_of_it_with_gradients(lengths):
     layout = Layout(lengths)
