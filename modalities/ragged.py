@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from modalities.first_order import first_order
 from modalities.reach import Reach
 from modalities.rotary import turn
 
@@ -49,7 +49,7 @@ class Ragged(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         """(T, H, E) -> (T, 3, H, E)."""
         qk, qkv, out, cos, sin, *sums = ctx.saved_tensors

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from modalities.first_order import first_order
+
 _SLOPE, _CUBIC = math.sqrt(2 / math.pi), 0.044715
 _FEWEST = 1 << 14
 """Numbers below which the one operator of torch is quicker than several."""
@@ -52,9 +54,8 @@ class _TanhGelu(torch.autograd.Function):
         return y
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        if torch.is_grad_enabled():  # once_differentiable would take ``slope`` for a constant, and say nothing
-            raise RuntimeError("tanh_gelu has no second derivative on CPU: create_graph=True is not possible")
         (slope,) = ctx.saved_tensors
         return grad * slope
 

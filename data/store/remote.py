@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from data.errors import InputError, RunError
 from data.store import url as urls
@@ -151,7 +151,7 @@ class _Here:
     """What belongs to this process alone."""
 
     helper: _Helper | None = None
-    retired: list[_Helper] = []  # noqa: RUF012 -- of the process, as all here
+    retired: ClassVar[list[_Helper]] = []
     lock = threading.Lock()
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from data.errors import InputError
 from modalities.audio.clip_norm import normed_conv
 from modalities.audio.frames import KERNELS, STRIDES, frame_count, geometry
+from modalities.first_order import first_order
 
 NORMS = ("layer", "group")
 
@@ -139,7 +139,7 @@ class _Shifted(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         rows, matrix = ctx.saved_tensors
         parts = matrix.split(ctx.width)

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from modalities.first_order import first_order
 
 # Elements of logits that exist at a time: what stays in a core's cache, and what fills a device.
 _CHUNK = {"cpu": 1 << 22}
@@ -82,7 +83,7 @@ class _VocabularyLoss(torch.autograd.Function):
         return loss, hits
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
             raise RuntimeError("the loss over the vocabulary keeps its gradient for one backward pass alone")

@@ -165,3 +165,10 @@ def test_rotary_restarts_in_each_sequence():
     cos, sin = Rotary(4).angles(Layout([3, 5]), torch.device("cpu"))
     assert torch.equal(cos[:3], cos[3:6])
     assert torch.equal(sin[:3], sin[3:6])
+
+
+def test_a_second_derivative_is_refused_also_of_a_sum():
+    qkv = torch.randn(12, 3, 2, 8, requires_grad=True)
+    out = attend(qkv, None, Reach(Layout([5, 7])))
+    with pytest.raises(RuntimeError, match="Ragged has no second derivative"):
+        torch.autograd.grad(out.sum(), qkv, create_graph=True)
