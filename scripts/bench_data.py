@@ -127,7 +127,7 @@ class Bench:
                         self.beside_bare(kind, workers, long, number, repeat)
         if "resume" in self.cases:
             for workers in self.workers:
-                self.measure("ours", kind, "resume", "block", workers, repeats=5, round=number)
+                self.measure("ours", kind, "resume", "block", workers, repeats=11, round=number)
                 for peer in self.peers if number == 0 else []:
                     self.measure(peer, kind, "resume", "lists", workers, repeats=1, round=number)
         if "memory" in self.cases and kind == self.kinds[0]:

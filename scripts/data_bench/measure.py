@@ -7,6 +7,7 @@ import os
 import time
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from data_bench.peers import Loader
@@ -110,7 +111,8 @@ def rate(loader: Loader, seconds: float) -> dict[str, Any]:
 def resume(loader: Loader, share: float = 0.8, repeats: int = 1) -> dict[str, Any]:
     """Seconds to the first batch from the beginning and from ``share`` of an epoch, and whether that is the right one.
 
-    A fresh loader each time. The state is what the loader gave there in a run that was not interrupted.
+    ``ratio`` is the median of those of one time each, one soon after the other. A fresh loader each time.
+    The state is what the loader gave there in a run that was not interrupted.
     """
     at = int(loader.kind.samples * share) // loader.kind.batch
     batches = loader.open()
@@ -131,7 +133,8 @@ def resume(loader: Loader, share: float = 0.8, repeats: int = 1) -> dict[str, An
             exact &= name == "begin_s" or loader.key(batch) == expected
             del batches, batch
             _end(loader)
-    return {name: sorted(taken)[len(taken) // 2] for name, taken in times.items()} | {"exact": exact}
+    pairs = [back / begin for begin, back in zip(times["begin_s"], times["resume_s"], strict=True)]
+    return {name: median(taken) for name, taken in times.items()} | {"ratio": median(pairs), "exact": exact}
 
 
 def mixing(loader: Loader, batches: int = 40) -> dict[str, float]:

@@ -86,10 +86,11 @@ def lines(medians: Medians, peers: list[str]) -> list[Line]:
     for kind in medians.kinds():
         for workers in medians.workers(kind):
             found += _rates(medians, peers, kind, workers) + _decoded(medians, peers, kind, workers)
-            begin, back = (medians(kind, "block", workers, "ours", name) for name in ("begin_s", "resume_s"))
-            if begin and back:
+            names = ("begin_s", "resume_s", "ratio")
+            begin, back, ratio = (medians(kind, "block", workers, "ours", name) for name in names)
+            if begin and back and ratio:
                 note = f"{back * 1e3:.1f} ms, from the beginning {begin * 1e3:.1f} ms"
-                found.append(Line(f"{kind} w{workers}", "first batch at 80 % / at 0", back / begin, 1.2, False, note))
+                found.append(Line(f"{kind} w{workers}", "first batch at 80 % / at 0", ratio, 1.2, False, note))
         windows = [medians(kind, f"block/{w}", 2, "ours", "worker_private_mb") for w in (1, 16, SHARDS)]
         sizes = [size for size in windows if size]
         if sizes:
