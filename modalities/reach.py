@@ -132,7 +132,7 @@ class Reach:
 
     @property
     def _back(self) -> int:
-        return self.window or self.longest
+        return self.window or min(self.longest, _CUT.stop)
 
     @property
     def _ahead(self) -> int:

@@ -38,6 +38,8 @@ FAULTS = {
     "rot": "the first GET has one wrong byte",
     "plain": "neither Range nor ETag; the first GET breaks off",
     "nohead": "HEAD answers 403, as for a signed URL",
+    "nohead405": "HEAD answers 405",
+    "nohead501": "HEAD answers 501",
     "denied": "403",
     "gone": "404",
 }
@@ -107,6 +109,8 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if fault == "denied" or (fault == "nohead" and self.command == "HEAD"):
             return self.refuse(403, "AccessDenied")
+        if fault.startswith("nohead") and self.command == "HEAD":
+            return self.refuse(int(fault.removeprefix("nohead")), "MethodNotAllowed")
         if fault == "gone" or not path.is_relative_to(store.folder) or not path.is_file():
             return self.refuse(404, "NoSuchKey")
         if fault == "mute" and k == 1 and self.command == "GET":

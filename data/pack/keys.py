@@ -26,8 +26,14 @@ def clean(name: str) -> str:
 
 
 def of_file(path: Path, folder: Path) -> str:
-    """The key of a file: its path relative to ``folder`` where it lies inside, without the extension."""
+    """The key of a file: its path relative to ``folder`` where it lies inside, without the extension.
+
+    Raises:
+        Unusable: it is the folder itself.
+    """
     name = path.relative_to(folder) if path.is_relative_to(folder) else path
+    if not name.name:
+        raise Unusable("no key")
     return clean(PurePosixPath(name.as_posix()).with_suffix("").as_posix())
 
 

@@ -21,7 +21,7 @@ from data.pack.row import Row, Source
 from data.pack.splits import Splits
 
 _PEEKED = 256
-_NOT_A_NAME = re.compile(r"[^A-Za-z0-9_]+")
+_NOT_A_NAME = re.compile(r"\W+")
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ class _Packer:
     def __init__(self, packing: Packing, given: Fields) -> None:
         self.packing = packing
         self._required = frozenset(given.named())
+        self._splits: dict[str, str] = {}
+        """Name -> the value that it was made of."""
         self._keys = keys.Keys()
 
     def known_splits(self) -> tuple[str, ...]:
@@ -149,7 +151,9 @@ class _Packer:
         if self.packing.fields.split is not None:
             value = row.value(self.packing.fields.split)
             name = _NOT_A_NAME.sub("_", str(value)) if isinstance(value, (str, int)) else ""
-            if not name:
+            if not name.strip("_"):
                 raise Unusable("no split", self.packing.fields.split)
+            if (other := self._splits.setdefault(name, str(value))) != str(value):
+                raise InputError(f"splits '{other}' and '{value}' would both be called '{name}'; rename one of them")
             return name
         return "val" if self.packing.val is not None and keys.in_share(stem, self.packing.val) else "train"

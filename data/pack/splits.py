@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -51,14 +53,36 @@ class Splits:
         self._shards: dict[str, list[dict[str, Any]]] = {}
 
     def __enter__(self) -> Splits:
-        shutil.rmtree(self._stage, ignore_errors=True)  # of a packing that was killed
-        self._stage.mkdir(parents=True)
+        self._held = self._hold()
+        for left in self._stage.iterdir():  # by a packing that was killed
+            left.unlink()
         # The report names all shards of an earlier packing, whatever its splits were called.
         self._give_way({self._folder / name for name in _reported(self._folder / report_name(self._prefix))})
         return self
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self._stage, ignore_errors=True)
+        os.close(self._held)
+
+    def _hold(self) -> int:
+        """Makes the folder and locks it; a descriptor on it."""
+        while True:
+            self._stage.mkdir(parents=True, exist_ok=True)
+            held = os.open(self._stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(held)
+                raise InputError(
+                    f"another packing writes '{self._folder}/{self._prefix}-*.tar' at this moment; "
+                    "wait for its end, or give another --out or --name"
+                ) from None
+            except OSError:  # a file system without locks: there two at a time are not noticed
+                return held
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(self._stage), os.fstat(held)):
+                    return held
+            os.close(held)  # another packing ended, and removed it, before the lock was taken
 
     def claim(self, split: str) -> None:
         """Opens the series of ``split``.

@@ -85,8 +85,11 @@ def _json(lines: _Lines) -> Iterator[tuple[int, dict | Unusable]]:
 
 def _csv(lines: _Lines) -> Iterator[tuple[int, dict | Unusable]]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # documents are longer than the default of 128 KiB
-    dialect = "excel-tab" if lines.path.suffix.lower() == ".tsv" else "excel"
-    reader = csv.DictReader(lines, dialect=dialect, strict=True)
+    if lines.path.suffix.lower() == ".tsv":
+        # A quotation mark is one: in captions and transcripts it opens fields that no other mark closes.
+        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+    else:
+        reader = csv.DictReader(lines, strict=True)
     try:
         for fields in reader:
             whole = None not in fields and None not in fields.values()

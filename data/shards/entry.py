@@ -47,7 +47,7 @@ def write(path: Path, lines: Iterable[str]) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.part")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(partial, "w") as file:
             file.writelines(lines)

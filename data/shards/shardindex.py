@@ -147,7 +147,7 @@ class ShardIndex:
             plain = (run == 1 or (run == 3 and _untold(data[offset - 3 * BLOCK : offset - BLOCK]))) and (
                 header.startswith(b"%011o" % size, 124)
             )
-            if plain and stem and header.startswith(b"%b%b\0" % (stem, extension.encode())):
+            if plain and stem and header.startswith(b"%b%b\0" % (stem, extension.encode("utf-8", "surrogateescape"))):
                 continue
             try:
                 run_of = header if plain else data[offset - run * BLOCK : offset]

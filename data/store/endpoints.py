@@ -37,12 +37,14 @@ class Endpoints:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https"):
             folder, _, name = parts.path.rpartition("/")
+            if "%2f" in name.lower():  # as a key it would be another folder
+                folder, name = parts.path, ""
             place = parts._replace(path=folder, fragment="").geturl()
             key = unquote(name)
         else:
             scheme, _, rest = url.partition("://")
             bucket, _, key = rest.partition("/")
-            place = f"{scheme}://{bucket}"
+            place = f"{scheme.lower()}://{bucket}"
         if not parts.netloc:
             raise Failure("name", "the name holds no host or bucket")
         read_s = min(_READ_S, max(1.0, deadline_s / 4))

@@ -30,6 +30,11 @@ def entry_key(url: str, *version: object) -> str:
     return Cache.key(url if urls.remote(url) else os.path.realpath(urls.local(url)), *version)
 
 
+def pipe_key(url: str) -> str:
+    """Name of the entry of a command's output: what ``cat x.tar`` prints depends on where it runs."""
+    return entry_key(url, os.getcwd())
+
+
 @dataclass(frozen=True)
 class Entry:
     """How an entry is got.
@@ -75,7 +80,7 @@ class Entry:
         def spooled(part: Part) -> None:
             unpack.spool(url.removeprefix("pipe:"), part, self.deadline_s)
 
-        return self.cache.get(entry_key(url), 0, spooled, self.patience_s, self._check)
+        return self.cache.get(pipe_key(url), 0, spooled, self.patience_s, self._check)
 
     def _set_note(self, key: str, note: str) -> None:
         place = self.cache.place("notes", key)

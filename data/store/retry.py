@@ -50,7 +50,7 @@ def judge(error: Exception) -> Failure | Hiccup:
     code = int(status[1]) if status else 0
     if _METADATA.search(whole):  # asked for credentials; its 403 and 404 are not the object's
         return Hiccup(f"no credentials were found, neither on this machine nor by its metadata service ({text})")
-    if isinstance(error, FileNotFoundError) or code == 404:
+    if code == 404 or (isinstance(error, FileNotFoundError) and not code):  # obstore makes one of a 405 too
         return Failure("missing", text)
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
         return Failure("denied", text)
@@ -60,7 +60,7 @@ def judge(error: Exception) -> Failure | Hiccup:
         return Failure("name", f"its certificate is not trusted ({certificate[1]})")
     if isinstance(error, exceptions.InvalidPathError | exceptions.UnknownConfigurationKeyError):
         return Failure("name", text)
-    if re.search(r"source: Missing\w+", whole) or (300 <= code < 500 and code not in (408, 425, 429)):
+    if re.search(r"source: Missing\w+", whole) or (300 <= code < 500 and code not in (408, 425, 429)) or code == 501:
         return Failure("wrong", text)
     return Hiccup(text)
 

@@ -16,7 +16,7 @@ from data.errors import InputError, RunError
 from data.store import remote
 from data.store import url as urls
 from data.store.cache import Cache
-from data.store.entry import Entry, entry_key, open_local
+from data.store.entry import Entry, entry_key, open_local, pipe_key
 from data.store.prefetch import Prefetcher
 from data.store.sidecar import Sidecars
 
@@ -78,7 +78,7 @@ class Store:
         if not self.cached(url):
             return True
         if urls.scheme(url) == "pipe":
-            return self.cache.holds(entry_key(url))
+            return self.cache.holds(pipe_key(url))
         stamp = self.stamp(url)
         return self.cache.holds(entry_key(url, stamp.token, stamp.bytes))
 
@@ -167,7 +167,8 @@ class Store:
 
         Beside a local shard, then in the cache. An index that lies beside a remote shard is copied there.
         """
-        place = self.cache.place("index", entry_key(url) + INDEX)
+        key = pipe_key(url) if urls.scheme(url) == "pipe" else entry_key(url)
+        place = self.cache.place("index", key + INDEX)
         if not self.remote(url):
             return [Path(urls.local(url) + INDEX), place]
         if not place.exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 LISTED = ("s3", "gs", "az")
 """Schemes of object stores, whose keys are plain text and can be listed by prefix."""
@@ -46,7 +46,10 @@ def local(name: str) -> str:
     """The path that a path or ``file:`` URL means."""
     if scheme(name) != "file":
         return name
-    return unquote(urlsplit(name).path) if name.startswith("file://") else name.removeprefix("file:")
+    if not name.startswith("file://"):
+        return name.removeprefix("file:")
+    _, slash, path = name.removeprefix("file://").partition("/")  # by hand: a name may hold '?' and '#'
+    return unquote(slash + path)
 
 
 def absolute(name: str) -> bool:

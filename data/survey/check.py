@@ -12,6 +12,7 @@ import numpy as np
 
 from data.errors import InputError, SampleError
 from data.shards.index import ShardIndex, scan
+from data.shards.summary import Summary
 from data.store import url as urls
 from data.store.store import Store
 from data.survey.repeats import Repeats, digest_of
@@ -51,6 +52,14 @@ class ShardCheck:
     repeated: Some = field(default_factory=lambda: Some(0, []))
     damage: list[str] = field(default_factory=list)
     keys: Digests = b""
+
+    def compare(self, told: Summary | None) -> None:
+        """Notes as damage where a manifest that names the shard, ``told``, says something else of it."""
+        if told is None or not self.bytes:  # it cannot be read, which is said already
+            return
+        for name, says, is_ in (("samples", told.samples, self.samples), ("bytes", told.bytes, self.bytes)):
+            if says not in (-1, is_):
+                self.damage.append(f"its manifest says {says} {name}, and it has {is_}")
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, without the digests."""

@@ -25,6 +25,10 @@ ELSEWHERE = {
 """Special token -> what tokenizers of CLIP, GPT-2 and others have in its place, the first that is there."""
 
 
+LEAST = 256 + len(SPECIAL)
+"""Entries of the smallest vocabulary: the bytes and the special tokens."""
+
+
 def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """A byte-level BPE (Radford et al. 2019, section 2.2) of ``vocab_size`` entries; any text can be encoded.
 
@@ -33,9 +37,8 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     Raises:
         InputError: ``vocab_size`` cannot hold the 256 bytes and the special tokens.
     """
-    least = 256 + len(SPECIAL)
-    if vocab_size < least:
-        raise InputError(f"vocab_size={vocab_size} is too small; a byte-level vocabulary needs at least {least}")
+    if vocab_size < LEAST:
+        raise InputError(f"vocab_size={vocab_size} is too small; a byte-level vocabulary needs at least {LEAST}")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)

@@ -38,15 +38,21 @@ def run(arguments: argparse.Namespace) -> int:
         InputError: nothing matches, or the cache that is needed cannot be written.
         RunError: a remote shard cannot be had.
     """
+    from data.errors import InputError
     from data.shards.pattern import expand
     from data.survey import check, repeats
     from pretrain.verbs import crew, options, tables
 
+    if arguments.max_pixels < 1:
+        raise InputError(f"--max-pixels {arguments.max_pixels} is not 1 or more")
     workers, store = options.workers_of(arguments), options.store_of(arguments)
-    urls = expand(arguments.pattern, store).urls
+    listed = expand(arguments.pattern, store)
+    urls = listed.urls
     if any(map(store.cached, urls)):
         store.cache.prepare()  # what is wrong with it is no fault of a shard
     shards = [found for _, found in crew.work(_Checking(store), urls, workers, "checking headers", len(urls))]
+    for number, shard in enumerate(shards):
+        shard.compare(listed.known(number))
     keys = repeats.find([shard.keys for shard in shards], across=True)
     report = check.Report(shards, keys, [_key(store, urls[place], n) for (place, n), *_ in keys.groups])
     if arguments.duplicates or arguments.decode:

@@ -95,6 +95,13 @@ def _packing(arguments: argparse.Namespace, prefix: str) -> Packing:
         raise InputError(f"--name '{prefix}' must consist of letters, digits, '.', '_' and '-'")
     if arguments.val is not None and not 0 < arguments.val < 1:
         raise InputError(f"--val {arguments.val:g} must lie between 0 and 1, e.g. 0.05")
+    if arguments.tokenizer is not None:
+        from modalities.text.tokenizer import LEAST
+
+        if arguments.tokenizer < LEAST:
+            raise InputError(
+                f"--tokenizer {arguments.tokenizer} is too small; a byte-level vocabulary needs {LEAST} or more"
+            )
     if arguments.max_characters < 0:
         raise InputError(f"--max-characters {arguments.max_characters} must be 0 (no limit) or more")
     roles = ("text", "image", "audio", "caption", "label", "key", "split")

@@ -31,6 +31,10 @@ class Medians:
         values = self._values.get((kind, form, workers, loader, name))
         return median(values.values()) if values else None
 
+    def count(self, kind: str, form: str, workers: int, loader: str, name: str) -> int:
+        """Of how many measurements it is the median."""
+        return len(self._values.get((kind, form, workers, loader, name), ()))
+
     def spread(self, kind: str, form: str, workers: int, loader: str, name: str = "samples_per_s") -> float:
         """(largest - smallest) / median over the rounds."""
         values = self._values.get((kind, form, workers, loader, name), {(0, 0): 1.0}).values()
@@ -135,10 +139,11 @@ def _decoded(medians: Medians, peers: list[str], kind: str, workers: int) -> lis
             found.append(Line(case, f"decoded, {name} / fastest peer", ratio, 1.0, True, note))
         cpu = medians(kind, form, workers, "ours", "cpu_us_per_sample")
         bare = medians(kind, form, workers, "bounds", "cpu_us_per_sample")
-        if cpu and bare:
-            note = f"{cpu:.0f} and {bare:.0f} us"
-            both = ((kind, form, workers, side) for side in ("ours", "bounds"))
-            ratio = medians.ratio(*both, "cpu_us_per_sample")
+        ratio = medians(kind, form, workers, "ours", "beside_bare")
+        if cpu and bare and ratio:
+            note = (
+                f"{cpu:.0f} and {bare:.0f} us; {medians.count(kind, form, workers, 'ours', 'beside_bare')} calm pairs"
+            )
             found.append(Line(case, f"CPU a sample, {name} / bare decoding", ratio, 1.15, False, note))
     return found
 

@@ -65,6 +65,17 @@ def test_gzip_under_the_name_of_a_tar_is_called_so(tmp_path):
 
 
 @pytest.mark.parametrize("format", [PAX, GNU])
+def test_extensions_of_another_encoding_are_read(tmp_path, format):
+    """``1.Köln.jpg`` in Latin-1: the extension is ``köln.jpg``, with a byte that is no UTF-8."""
+    names = [os.fsdecode(b"p%d.1.K\xf6ln.%b" % (n, e)) for n in range(3) for e in (b"jpg", b"txt")]
+    write(tmp_path / "s.tar", names, format, encoding="utf-8", errors="surrogateescape")
+    source = Source("x", str(tmp_path / "s.tar"))
+    read = [source.read(number).members for number in range(len(source))]
+    assert [len(members) for members in read] == [2, 2, 2]
+    assert all(os.fsencode(extension).lower().startswith(b"1.k\xf6ln.") for members in read for extension in members)
+
+
+@pytest.mark.parametrize("format", [PAX, GNU])
 def test_members_that_are_links_are_named(tmp_path, format):
     """As ``tar`` stores the second name of a file, and what a symbolic link stands for."""
     folder, path = tmp_path / "f", tmp_path / "s.tar"

@@ -191,6 +191,20 @@ def test_pipes(tmp_path, content):
     assert list(files(tmp_path / "cache")) == ["shards"]
 
 
+def test_a_pipe_is_another_one_in_another_folder(tmp_path, monkeypatch):
+    url = "pipe:cat x.tar"
+    store = Store(Cache(tmp_path / "cache", "10MB"), deadline_s=1, allowed_pipes=[url])
+    places = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.tar").write_bytes(name.encode() * 1024)
+        monkeypatch.chdir(tmp_path / name)
+        assert not store.holds(url)
+        assert read(store.fetch(url)) == name.encode() * 1024
+        places.append(store.index_places(url)[-1])
+    assert places[0] != places[1]
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs the right to mount a small disk")
 def test_a_full_disk_is_one_line(tmp_path, faulty, served, fresh):
     (served / "p.tar.gz").write_bytes(gzip.compress(bytes(3_000_000)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -109,3 +111,36 @@ def test_a_signed_url(faulty, store, served, content, fresh):
     with pytest.raises(InputError, match=r"denied/a.tar' may not be read") as raised:
         store.fetch(f"{faulty.url}/denied/a.tar?X-Signature=secret")
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("fault", ["nohead405", "nohead501"])
+def test_a_server_that_knows_no_head(faulty, store, content, fault, fresh):
+    begin = time.monotonic()
+    assert read(store.fetch(f"{faulty.url}/{fault}/a.tar")) == content
+    assert time.monotonic() - begin < 6  # no attempt was waited for
+
+
+def test_a_slash_in_a_name_stays_one(store, content, fresh):
+    asked = []
+
+    class Objects(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            right = self.path == "/o/folder%2Fa%20b.tar?alt=media"
+            self.send_response(200 if right else 404)
+            self.send_header("Content-Length", str(len(content) if right else 0))
+            self.end_headers()
+            if right and self.command == "GET":
+                self.wfile.write(content)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Objects) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/o/folder%2Fa%20b.tar?alt=media"
+        assert read(store.fetch(url)) == content
+        server.shutdown()
+    assert len(set(asked)) == 1

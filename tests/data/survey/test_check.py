@@ -1,5 +1,6 @@
 import gzip
 import io
+import json
 import tarfile
 
 import pytest
@@ -9,6 +10,7 @@ from data.store.cache import Cache
 from data.store.store import Store
 from data.survey import repeats
 from data.survey.check import Report, check, members
+from pretrain.verbs.shards import main
 
 
 @pytest.fixture
@@ -76,3 +78,16 @@ def test_compressed_and_cut_compressed_shards(tmp_path, store):
 def test_a_shard_that_is_not_there(tmp_path, store):
     with pytest.raises(InputError, match=r"none.tar' cannot be read: No such file"):
         check(str(tmp_path / "none.tar"), store)
+
+
+def test_a_manifest_that_says_something_else_is_damage(tmp_path, store, capsys):
+    tar(tmp_path / "a.tar", ["1.jpg", "2.jpg"])
+    size = (tmp_path / "a.tar").stat().st_size
+    for told, wrong in (
+        ({"samples": 2, "bytes": size}, []),
+        ({"samples": 7}, ["its manifest says 7 samples, and it has 2"]),
+        ({"samples": 2, "bytes": 9}, [f"its manifest says 9 bytes, and it has {size}"]),
+    ):
+        (tmp_path / "m.jsonl").write_text(json.dumps({"shard": "a.tar", **told}) + "\n")
+        code = main(["check", str(tmp_path / "m.jsonl"), "--json", "--workers", "0"])
+        assert (code, json.loads(capsys.readouterr().out)["shards"][0]["damage"]) == (int(bool(wrong)), wrong)
