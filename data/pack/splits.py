@@ -54,10 +54,14 @@ class Splits:
 
     def __enter__(self) -> Splits:
         self._held = self._hold()
-        for left in self._stage.iterdir():  # by a packing that was killed
-            left.unlink()
-        # The report names all shards of an earlier packing, whatever its splits were called.
-        self._give_way({self._folder / name for name in _reported(self._folder / report_name(self._prefix))})
+        try:
+            for left in self._stage.iterdir():  # by a packing that was killed
+                left.unlink()
+            # The report names all shards of an earlier packing, whatever its splits were called.
+            self._give_way({self._folder / name for name in _reported(self._folder / report_name(self._prefix))})
+        except BaseException:
+            self.__exit__()  # or this process would hold the lock against itself
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

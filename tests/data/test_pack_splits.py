@@ -53,6 +53,17 @@ def test_a_second_packing_of_the_same_name_waits_for_the_first(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_packing_that_is_refused_keeps_no_lock(tmp_path):
+    source = table(tmp_path / "t.jsonl", [{"text": "words"}])
+    out = tmp_path / "out"
+    pack(locate(str(source)), out, Packing(prefix="p", fields=Fields()))
+    for _ in range(2):
+        with pytest.raises(InputError, match="exist"):
+            pack(locate(str(source)), out, Packing(prefix="p", fields=Fields()))
+    assert pack(locate(str(source)), out, Packing(prefix="p", fields=Fields(), overwrite=True)).samples == 1
+    assert not list(out.glob(".*"))
+
+
 def test_what_a_killed_packing_left_is_no_part_of_the_next(tmp_path):
     (tmp_path / ".p.packing").mkdir()
     (tmp_path / ".p.packing" / ".p-train-000000.tar.part").write_bytes(b"left")
