@@ -136,7 +136,6 @@ class Splits:
     def _give_way(self, old: set[Path]) -> None:
         present = {path for path in old if path.exists()}
         if present and not self._overwrite:
-            shutil.rmtree(self._stage)
             raise InputError(f"'{min(present)}' exists already: use another --name or --out, or --overwrite")
         self._old |= present
 

@@ -54,13 +54,13 @@ def test_a_second_packing_of_the_same_name_waits_for_the_first(tmp_path):
 
 
 def test_a_packing_that_is_refused_keeps_no_lock(tmp_path):
-    source = table(tmp_path / "t.jsonl", [{"text": "words"}])
-    out = tmp_path / "out"
-    pack(locate(str(source)), out, Packing(prefix="p", fields=Fields()))
+    source, out = table(tmp_path / "t.jsonl", [{"text": "words"}]), tmp_path / "out"
+    command = ["pack", str(source), "--out", str(out)]
+    assert main(command) == 0
     for _ in range(2):
         with pytest.raises(InputError, match="exist"):
-            pack(locate(str(source)), out, Packing(prefix="p", fields=Fields()))
-    assert pack(locate(str(source)), out, Packing(prefix="p", fields=Fields(), overwrite=True)).samples == 1
+            main(command)
+    assert main([*command, "--overwrite"]) == 0
     assert not list(out.glob(".*"))
 
 
