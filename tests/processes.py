@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def children(pid: int) -> list[int]:
@@ -21,3 +26,17 @@ def told(pid: int, file: str) -> bytes:
         return Path(f"/proc/{pid}/{file}").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
+
+
+def gone(pid: int) -> bool:
+    """Whether ``pid`` has ended; a zombie has."""
+    return told(pid, "stat").rpartition(b")")[2].split()[:1] in ([], [b"Z"])
+
+
+def until(condition: Callable[[], T], seconds: float = 60.0, every: float = 0.02) -> T:
+    """The first true value of ``condition``; an AssertionError when there is none for ``seconds``."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"never came true in {seconds} s"
+        time.sleep(every)
+    return value

@@ -10,12 +10,13 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests import processes
 
 
 @contextmanager
@@ -45,8 +46,5 @@ def state(job: str) -> str:
 
 
 def until(condition: Callable[[], bool], seconds: float = 480) -> None:
-    """Waits for ``condition``."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it takes too long"
-        time.sleep(0.1)
+    """Waits for ``condition``, as long as a job may stand in line."""
+    processes.until(condition, seconds, every=0.1)

@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,16 +17,10 @@ from pretrain import checkpoint
 from tests.integration.ranks import run_together, start_together
 from tests.integration.runs import SMALL, outcome, run, start, wait
 from tests.integration.small_disk import fill, on_small_disk, writable
+from tests.processes import until
 
 STANDS = "an older one stands"
 LONG = [*SMALL, "max_steps=90", "evaluate.every_n_steps=10", "checkpoint.every_n_steps=10"]
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def events(run_dir: Path) -> list[dict]:
@@ -49,7 +42,7 @@ def told_in(errors: Path, before: Callable[[], None] | None = None) -> Callable[
 def trouble(run_dir: Path, errors: Path, begin: Callable[[], None], end: Callable[[], None], said: str) -> None:
     """A run during which something becomes of the disk, which is over once the run has said ``said``."""
     pid = start([*LONG, f"run_dir={run_dir}"], told_in(errors))
-    until(lambda: bool(checkpoint.published(run_dir / "checkpoints")))
+    until(lambda: bool(checkpoint.published(run_dir / "checkpoints")), every=0.002)
     begin()
     until(lambda: errors.exists() and any(said in x and STANDS in x for x in errors.read_text().splitlines()))
     end()

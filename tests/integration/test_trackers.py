@@ -17,7 +17,7 @@ import pytest
 
 from pretrain.trackers.process import GRACE_S
 from tests.integration.runs import SMALL, kill_at, outcome, run, start, steps, wait
-from tests.processes import children, told
+from tests.processes import children, gone, told, until
 from tests.wandb_server import WandbServer
 
 OFFLINE = ["logger=wandb", "logger.wandb.mode=offline"]
@@ -72,23 +72,6 @@ def sync(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 def mirrors(trainer: int) -> list[int]:
     """The mirror processes of ``trainer``."""
     return [pid for pid in children(trainer) if b"runs\0sync" in told(pid, "cmdline")]
-
-
-def until(condition, seconds: float = 60.0):
-    """The first true value of ``condition``."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "never came true"
-        time.sleep(0.02)
-    return value
-
-
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_killed_and_resumed_run_is_one_history_without_doubles(plain: Path, tmp_path: Path) -> None:

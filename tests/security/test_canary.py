@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 from tests.faulty_store import FaultyStore
 from tests.integration.runs import SMALL
 from tests.marks import slow
+from tests.processes import gone, told, until
 
 SECRETS = {
     "password of a URL": "hunter22canary",
@@ -89,10 +89,10 @@ def test_nothing_of_them_is_kept(shards, tokenizer_path, tmp_path: Path, ending:
 
 
 def _wait_for_mirrors(run: Path) -> None:
-    """Returns when no mirror of the run is left, which may still add to its files."""
-    for lock in run.glob("trackers/*.lock"):
-        with open(lock) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+    """Returns when no mirror of the run is left: one may say why it ended after it has let go of its lock."""
+    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    mirrors = [pid for pid in pids if os.fsencode(run) in told(pid, "cmdline").split(b"\0")]
+    until(lambda: all(map(gone, mirrors)))
 
 
 def leaks(content: bytes) -> list[str]:

@@ -123,6 +123,7 @@ def test_each_unit_of_a_parcel_has_memory_of_its_own():
         {"x": ["a" * 4000]},
     ],
 )
+@pytest.mark.usefixtures("parcels")
 def test_what_lies_elsewhere_counts_as_well(batch):
     one = Parcel(Slab(), 4000)
     one.add(Unit(0, "a", {"numbers": list(range(5000))}, np.zeros((1, 2), dtype=np.int64)))
@@ -135,18 +136,18 @@ class Sleeps(RawPrepare):
     """Takes long for every batch."""
 
     def from_block(self, block):
-        time.sleep(0.02)
+        time.sleep(0.4)
         return super().from_block(block)
 
 
 def test_what_is_ready_does_not_wait_for_a_task_that_takes_long(shards, parcels, monkeypatch):
-    monkeypatch.setattr(parcel, "LONG_S", 0.015)
+    monkeypatch.setattr(parcel, "LONG_S", 0.35)
     source = shards("a", 23)
     tasks = {
         name: TaskData(Stream(name, source, 0), prepare(["txt"]), 6, None)
         for name, prepare in (("quick", RawPrepare), ("slow", Sleeps))
     }
-    assert len(list(StepLoader(tasks, 0, STEPS, workers=1))) == STEPS
+    assert len(list(StepLoader(tasks, 0, 5, workers=1))) == 5
     assert parcels[0] == 2  # nobody knew
     assert set(parcels[1:]) == {1}
 

@@ -21,6 +21,7 @@ from data.store.locks import hold
 from data.store.store import Store
 from tests.data.store.conftest import files, read
 from tests.faulty_store import FaultyStore
+from tests.processes import gone, until
 
 SHARDS, BYTES = 16, 200_000
 ROOT = Path(__file__).parents[3]
@@ -91,22 +92,6 @@ def helpers(parent: int) -> list[int]:
     return found
 
 
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def until(condition, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 @pytest.fixture
 def noisy(tmp_path):
     folder = tmp_path / "noisy"
@@ -151,11 +136,11 @@ def test_kill_in_the_middle_of_a_download(faulty, tmp_path, content, served):
     cache = Cache(tmp_path / "cache", "20MB")
     process = start(ONE, f"{faulty.url}/slow/a.tar", cache.folder)
     cache.prepare()
-    assert until(lambda: used(cache) > 200_000, 20)
+    until(lambda: used(cache) > 200_000, 20)
     (helper,) = helpers(process.pid)
     process.kill()
     process.communicate()
-    assert until(lambda: gone(helper), 3)
+    until(lambda: gone(helper), 3)
     assert len(files(cache.folder)["parts"]) == 1
     assert read(Store(cache, deadline_s=8).fetch(f"{faulty.url}/okay/a.tar")) == content * 4
     assert set(files(cache.folder)) == {"shards"}
@@ -210,10 +195,10 @@ def test_forks_of_a_process_that_has_used_the_store(noisy, tmp_path):
     (ours,) = helpers(process.pid)
     (theirs,) = helpers(child)
     process.kill()  # the child lives on, and holds nothing of the parent's helper
-    assert until(lambda: gone(ours), 3)
+    until(lambda: gone(ours), 3)
     assert not gone(theirs)
     os.kill(child, signal.SIGKILL)
-    assert until(lambda: gone(theirs), 3)
+    until(lambda: gone(theirs), 3)
     process.communicate()
 
 
@@ -224,7 +209,7 @@ def test_the_helper_ends_with_an_orderly_parent(faulty, tmp_path):
     assert process.stdout.readline() == b"done\n", process.communicate()[1].decode()
     (helper,) = helpers(process.pid)
     assert process.wait(10) == 0
-    assert until(lambda: gone(helper), 3)
+    until(lambda: gone(helper), 3)
     process.communicate()
 
 
@@ -255,7 +240,7 @@ def test_what_is_on_its_way_is_not_begun_again_where_settings_change(faulty, sto
     got = []
     reader = threading.Thread(target=lambda: got.append(read(store.fetch(f"{faulty.url}/slow/a.tar"))))
     reader.start()
-    assert until(lambda: faulty.gets("/slow/a.tar") > 0, 10)
+    until(lambda: faulty.gets("/slow/a.tar") > 0, 10)
     (before,) = helpers(os.getpid())
     monkeypatch.setenv("AWS_REGION", "us-east-2")
     assert store.stamp(f"{faulty.url}/okay/a.tar").bytes == len(content)
@@ -264,4 +249,4 @@ def test_what_is_on_its_way_is_not_begun_again_where_settings_change(faulty, sto
     reader.join(20)
     assert got == [content]
     assert faulty.gets("/slow/a.tar") == gets
-    assert until(lambda: before not in helpers(os.getpid()), 3)
+    until(lambda: before not in helpers(os.getpid()), 3)
