@@ -51,10 +51,11 @@ def opened(run: Path, steps: str) -> tuple[RunDirectory, dict[str, Stream], int,
     if not (run.expanduser() / CONFIG).is_file():
         raise InputError(f"'{run}' is not a run directory (it has no {CONFIG})")
     directory = RunDirectory(str(run), rank=-1)
+    streams = ledger.streams_of(directory)
     done = ledger.steps_done(directory)
     if first > done:
         raise InputError(f"--steps '{steps}': '{run}' has done {done} steps")
-    return directory, ledger.streams_of(directory), first, last
+    return directory, streams, first, last
 
 
 def seen(

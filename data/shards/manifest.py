@@ -95,12 +95,18 @@ class ShardList:
                     if profile < 0:
                         profile = whole[names] = numbers.setdefault(tuple((e, 0) for e in names), len(numbers))
                 else:
+                    if not all(0 <= n <= count for n in members.values()):
+                        raise KeyError
                     profile = numbers.setdefault(tuple((e, count - n) for e, n in members.items()), len(numbers))
                 if not name:
                     raise KeyError  # it would be the folder
                 if row.get("damage"):
                     damage[len(urls)] = tuple(row["damage"])
-                urls.append(name if urls_of.absolute(name) else folder + name)
+                if not urls_of.absolute(name):
+                    name = folder + name
+                elif name[0] != "/" and urls_of.scheme(name) not in urls_of.SCHEMES:
+                    raise KeyError
+                urls.append(name)
                 samples.append(count)
                 sizes.append(size)
                 profiles.append(profile)
@@ -197,5 +203,5 @@ def _columns(samples: list, sizes: list, profiles: list, place: str, at: int) ->
 
 
 def _expected(row: object) -> str:
-    wanted = '{"shard": name, "samples": number, "bytes": number, "members": {extension: number}}'
-    return f"expected {wanted}, found {str(row)[:100]}"
+    wanted = '{"shard": name, "samples": number, "bytes": number, "members": {extension: number up to samples}}'
+    return f"expected {wanted}, a name being a path or URL ({', '.join(urls_of.SCHEMES)}), found {str(row)[:100]}"

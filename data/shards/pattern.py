@@ -45,7 +45,8 @@ def expand(pattern: str | Sequence[str], store: Store | None = None) -> ShardLis
     plain: list[str] = []  # names since the last manifest
     for part in parts:
         if not part:
-            raise InputError(f"empty part in the shard pattern '{pattern}'")
+            whole = pattern if isinstance(pattern, str) else ", ".join(pattern)
+            raise InputError(f"empty part in the shard pattern '{whole}'")
         for name in _names(part, store):
             if urls.bare(name).endswith(MANIFEST):
                 lists += [ShardList(plain)] if plain else []
@@ -63,8 +64,8 @@ def _names(part: str, store: Store) -> Iterator[str]:
     scheme = urls.scheme(part)
     if scheme == "pipe":
         store.check_pipe(part)
-    elif scheme not in ("", "file", *urls.REMOTE):
-        raise InputError(f"shards '{part}': unknown scheme '{scheme}'; choices: {', '.join(urls.REMOTE)}, file, a path")
+    elif scheme and scheme not in urls.SCHEMES:
+        raise InputError(f"shards '{part}': unknown scheme '{scheme}'; choices: {', '.join(urls.SCHEMES)}, a path")
     for name in _braces(part):
         if scheme in ("", "file"):
             yield from _files(os.path.expanduser(urls.local(name)), part)

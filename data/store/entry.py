@@ -31,8 +31,15 @@ def entry_key(url: str, *version: object) -> str:
 
 
 def pipe_key(url: str) -> str:
-    """Name of the entry of a command's output: what ``cat x.tar`` prints depends on where it runs."""
-    return entry_key(url, os.getcwd())
+    """Name of the entry of a command's output: what ``cat x.tar`` prints depends on where it runs.
+
+    Raises:
+        InputError: the folder that it would run in is gone.
+    """
+    try:
+        return entry_key(url, os.getcwd())
+    except FileNotFoundError:
+        raise InputError(f"shard '{url}': the folder in which to run the command is not there any more") from None
 
 
 @dataclass(frozen=True)

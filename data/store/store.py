@@ -192,7 +192,7 @@ class Store:
         if pattern not in self._allowed:
             raise InputError(
                 f"shards '{pattern}': this runs a command in a shell; if you trust it, allow exactly this text: "
-                f"cache.allowed_pipes=['{pattern}']"
+                f"cache.allowed_pipes=['{pattern}'] for a run, --allow-pipe '{pattern}' for other commands"
             )
 
     def prefetch(self, urls: Iterable[str]) -> None:

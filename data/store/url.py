@@ -10,6 +10,7 @@ from urllib.parse import unquote
 LISTED = ("s3", "gs", "az")
 """Schemes of object stores, whose keys are plain text and can be listed by prefix."""
 REMOTE = (*LISTED, "http", "https")
+SCHEMES = (*REMOTE, "file", "pipe")
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _BATCH = 4096

@@ -95,12 +95,16 @@ def _name_of(pattern: str) -> str:
 
 
 def _said(given: list[str], option: str, names: list[str]) -> dict[str, str]:
-    """Source -> what is said of it; without ``NAME=`` it is said of the only source."""
+    """Source -> what is said of it; without ``NAME=`` it is said of the only source.
+
+    Raises:
+        InputError: there is no such source, or it is not said of which one.
+    """
     known = {part: name for name in names for part in name.split(", ")}
     found = {}
     for one in given:
         name, equals, text = one.partition("=")
-        if name not in known and len(names) == 1:
+        if name not in known and len(names) == 1 and not _NAMED.fullmatch(one):
             name, equals, text = next(iter(known)), "=", one
         if not equals or name not in known:
             raise InputError(f"{option} '{one}' must be NAME=TEXT with the name of a source; {choices(name, known)}")

@@ -92,6 +92,8 @@ def test_parts_are_split_outside_of_brackets_and_without_blanks(tmp_path, monkey
     assert expand("t[12].tar::b.tar").urls == ["t1.tar", "b.tar"]
     with pytest.raises(InputError, match="empty part"):
         expand("a.tar :: ")
+    with pytest.raises(InputError, match=r"empty part in the shard pattern 'a\.tar, '"):
+        expand(["a.tar", ""])
     pipes = Store(Cache(tmp_path), allowed_pipes=["pipe:cat a.tar"])
     assert expand("b.tar :: pipe:cat a.tar :: a.tar", pipes).urls == ["b.tar", "pipe:cat a.tar", "a.tar"]
     assert located("http://[::1]/a.tar :: b.tar") == f"http://[::1]/a.tar::{tmp_path}/b.tar"

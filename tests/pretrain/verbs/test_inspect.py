@@ -222,6 +222,7 @@ def test_names_of_sources(tmp_path, monkeypatch):
         (["card", "own", "--run", "x"], "one of them"),
         (["card", "--run", "own"], "is not a run directory"),
         (["card", "a=own", "b=own", "--licence", "c=MIT"], "choices: a, b"),
+        (["card", "a=own", "--licence", "c=MIT"], "'c=MIT' must be NAME=TEXT with the name of a source; choices: a"),
         (["card", "own=own", "own=own"], "two sources are named 'own'"),
         (["card", "x=none"], "source 'x': shards 'none' match nothing"),
         (["stats", "own", "--cache-size", "much"], "cache.max_size 'much' is no size"),
