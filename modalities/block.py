@@ -12,6 +12,7 @@ from modalities.activations import activation_of
 from modalities.attention import attend
 from modalities.norms import norm_of
 from modalities.reach import Reach
+from modalities.residual import ResidualLinear
 from modalities.skip import skip
 
 Angles = tuple[Tensor, Tensor]
@@ -56,36 +57,38 @@ class Block(nn.Module):
         inner = heads * head_width
         self.attention_norm = norm_of(norm_kind, width, norm_eps, norm_bias) if first_norm else nn.Identity()
         self.attention_in = nn.Linear(width, 3 * inner, bias=attention_bias)
-        self.attention_out = nn.Linear(inner, width, bias=attention_bias)
+        self.attention_out = ResidualLinear(inner, width, bias=attention_bias)
         self.mlp_norm = norm_of(norm_kind, width, norm_eps, norm_bias)
         self.mlp_in = nn.Linear(width, times * hidden, bias=mlp_bias)
-        self.mlp_out = nn.Linear(hidden, width, bias=mlp_bias)
+        self.mlp_out = ResidualLinear(hidden, width, bias=mlp_bias)
 
     def forward(self, x: Tensor, reach: Reach, angles: Angles | None, skipped: bool = False) -> Tensor:
         """(T, D) -> (T, D); ``skipped`` gives ``x`` back, see :func:`modalities.skip.skip`."""
         if skipped:
             return skip(x, self)
         if self.norm == "pre":
-            x = x + self._drop(self._attend(self.attention_norm(x), reach, angles))
-            return x + self._drop(self._mlp(self.mlp_norm(x)))
-        x = self.attention_norm(x + self._drop(self._attend(x, reach, angles)))
-        return self.mlp_norm(x + self._drop(self._mlp(x)))
+            x = self._attend(x, self.attention_norm(x), reach, angles)
+            return self._mlp(x, self.mlp_norm(x))
+        x = self.attention_norm(self._attend(x, x, reach, angles))
+        return self.mlp_norm(self._mlp(x, x))
 
     def compile(self, *given: Any, **options: Any) -> None:
         """Compiles all but the attention: that knows lengths on the host, which would compile anew at every step."""
         self.attend = torch.compiler.disable(attend)
         super().compile(*given, **options)
 
-    def _attend(self, x: Tensor, reach: Reach, angles: Angles | None) -> Tensor:
+    def _attend(self, bypass: Tensor, x: Tensor, reach: Reach, angles: Angles | None) -> Tensor:
         qkv = self.attention_in(x).unflatten(-1, (3, self.heads, -1))
         out = self.attend(qkv, angles, reach, self.attention_dropout if self.training else 0.0)
-        return self.attention_out(out.flatten(1))
+        return self._onto(bypass, self.attention_out, out.flatten(1))
 
-    def _mlp(self, x: Tensor) -> Tensor:
+    def _mlp(self, bypass: Tensor, x: Tensor) -> Tensor:
         inner = self.activation(self.mlp_in(x))
         if self.mlp_dropout:
             inner = F.dropout(inner, self.mlp_dropout, self.training)
-        return self.mlp_out(inner)
+        return self._onto(bypass, self.mlp_out, inner)
 
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+    def _onto(self, bypass: Tensor, layer: nn.Module, inner: Tensor) -> Tensor:
+        if self.dropout and self.training:
+            return bypass + F.dropout(layer(inner), self.dropout)
+        return layer(inner, bypass)

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.errors import InputError, choices
 from modalities.encoder import Encoder
+from modalities.residual import ResidualLinear, onto
 
 _A, _B, _SCALE = "lora_a", "lora_b", "lora_scale"
+_LAYERS = (nn.Linear, ResidualLinear)  # themselves alone: what is derived from them may compute otherwise
 
 
 class LoRALinear(nn.Linear):
@@ -40,9 +41,9 @@ class LoRALinear(nn.Linear):
         self.lora_scale: Tensor
         self.register_buffer(_SCALE, layer.weight.new_full((), alpha / rank))  # with the weights, so that they say all
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., I) -> (..., O)."""
-        return F.linear(x, plus(self.weight, self.lora_a, self.lora_b, self.lora_scale), self.bias)
+    def forward(self, x: Tensor, bypass: Tensor | None = None) -> Tensor:
+        """(..., I) and, if it is to be added to, (..., O) -> (..., O)."""
+        return onto(bypass, x, plus(self.weight, self.lora_a, self.lora_b, self.lora_scale), self.bias)
 
 
 def plus(weight: Tensor, a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ def add_lora(encoder: Encoder, rank: int, alpha: float, layers: Sequence[str], w
     Raises:
         InputError: it has no linear layer of such a name.
     """
-    found = {name: module for name, module in encoder.named_modules() if type(module) is nn.Linear}
+    found = {name: module for name, module in encoder.named_modules() if type(module) in _LAYERS}
     named = {name.rpartition(".")[2] for name in found}
     unknown = [name for name in layers if name not in named]
     if unknown or not layers:

@@ -115,14 +115,14 @@ def test_together_is_one_by_one_and_checkpointing_changes_no_bit(options):
 
 
 def test_gated_perceptrons_and_norms_are_their_formulas():
-    x = torch.randn(7, 16, dtype=torch.float64)
+    x, none = torch.randn(7, 16, dtype=torch.float64), torch.zeros(7, 16, dtype=torch.float64)
     for name, inner in (("geglu", F.gelu), ("swiglu", F.silu)):
         block = trunk(activation=name, mlp_ratio=1.5).blocks[0]
         first, second = block.mlp_in(x).split(24, -1)
-        torch.testing.assert_close(block._mlp(x), block.mlp_out(inner(first) * second))
+        torch.testing.assert_close(block._mlp(none, x), block.mlp_out(inner(first) * second))
     block = trunk(activation="quick_gelu").blocks[0]
     inner = block.mlp_in(x)
-    torch.testing.assert_close(block._mlp(x), block.mlp_out(inner / (1 + torch.exp(-1.702 * inner))))
+    torch.testing.assert_close(block._mlp(none, x), block.mlp_out(inner / (1 + torch.exp(-1.702 * inner))))
     block = trunk(norm_kind="rms", norm_eps=0.1).blocks[0]
     expected = x / (x.pow(2).mean(-1, keepdim=True) + 0.1).sqrt() * block.mlp_norm.weight
     torch.testing.assert_close(block.mlp_norm(x), expected)

@@ -24,6 +24,8 @@ from pretrain.trunks import set_trunks
 from pretrain.verbs.plan import size_of
 
 COUNTED, PROFILED = 8, 4  # steps; sizes of samples differ, and a mean takes some
+# Torch's counter does not know the product that sums onto what is there.
+_SUMMED_ONTO = {torch.ops.aten.addmm_: lambda onto, a, b, **_: 2 * a[0] * a[1] * b[1]}
 
 
 def composed(*overrides):
@@ -45,7 +47,7 @@ def measured(settings):
     flops, most = [], []
     for batch in StepLoader(tasks, 0, COUNTED + PROFILED, workers=0):
         counted = batch.step < COUNTED  # a counter's own tensors are not to be measured
-        counter = FlopCounterMode(display=False)
+        counter = FlopCounterMode(display=False, custom_mapping=_SUMMED_ONTO)
         if not counted:
             counter = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
         with counter as seen:
