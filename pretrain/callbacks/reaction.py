@@ -101,8 +101,8 @@ class Reaction(pl.Callback):
         if target is None:
             log.warning("no sound checkpoint lies %d steps before it; the run goes on", self.steps_back)
             return
-        batches = incident.step - target + self.skip_beyond
-        decision = self._from_first(self._decision(target, batches, incident, back=True))
+        jumps = self._past(module, found, incident.step) if found is not None else {}
+        decision = self._from_first(self._decision(target, jumps, incident, back=True))
         self.directory.release()
         self.agreement.gather(0)  # nobody writes any more to what rank 0 now cuts short
         if self.directory.rank == 0:
@@ -117,19 +117,34 @@ class Reaction(pl.Callback):
             told = getattr(callback, "on_gone_back", None)
             if told is not None:
                 told(trainer, module)
-        log.warning("gone back to step %d; %d batches of each task are left out there", target, batches)
+        told = ", ".join(f"{count:,} of {task}" for task, count in decision["jumps"].items())
+        log.warning("gone back to step %d; samples are left out there: %s", target, told)
 
     def _go_ahead(self, module: Pretraining, incident: Incident) -> None:
         step = module.steps_done
         if any(decision["step"] == step and not decision["back"] for decision in module.start.decisions):
             return  # decided when the run came by here before
-        decision = self._from_first(self._decision(step, self.skip_beyond, incident, back=False))
+        jumps = {task: self.skip_beyond * size for task, size in self.incidents.batch_sizes.items()}
+        decision = self._from_first(self._decision(step, jumps, incident, back=False))
         if self.directory.rank == 0:
             decisions.keep(self.directory, [*decisions.read(self.directory), decision])
         module.start.decisions = [*module.start.decisions, decision]
         log.warning("the next %d batches of each task are left out", self.skip_beyond)
 
-    def _decision(self, step: int, batches: int, incident: Incident, back: bool) -> Decision:
+    def _past(self, module: Pretraining, found: checkpoint.Reader, sick: int) -> dict[str, int]:
+        """Task -> samples from where ``found`` begins to ``skip_beyond`` batches behind the step ``sick``.
+
+        Not so many steps: decisions of the course that is undone may have left samples out between the two.
+        """
+        standing = decisions.jumps(decisions.holding(decisions.read(self.directory)), found.step)
+        jumps = {}
+        for task, size in self.incidents.batch_sizes.items():
+            begin = found.state["positions"].get(task, 0) + standing.get(task, 0)
+            end = module.start.position(task, sick - 1, size) + size
+            jumps[task] = end + self.skip_beyond * size - begin
+        return jumps
+
+    def _decision(self, step: int, jumps: dict[str, int], incident: Incident, back: bool) -> Decision:
         """To jump after ``step``.
 
         Raises:
@@ -140,7 +155,6 @@ class Reaction(pl.Callback):
                 f"step {incident.step}: {incident.reason}; samples have been left out {self.at_most} times already "
                 "(sick.rewind.at_most); the same command goes on from the newest checkpoint"
             )
-        jumps = {task: batches * size for task, size in self.incidents.batch_sizes.items()}
         row = {"step": step, "back": back, "jumps": jumps, "cause": incident.event}
         decision: Decision = json.loads(json.dumps(row))  # as it will be read back
         return decision

@@ -194,7 +194,11 @@ def test_going_back_is_bounded(tmp_path: Path) -> None:
     """All data behind step 13 is sick."""
     more = [*BACK, "sick.rewind.at_most=2"]
     assert run(command(tmp_path / "run", 14, 999, "nan", "sick.nonfinite=rewind", *more)) == 1
-    assert [row["step"] for row in rows(tmp_path / "run", "decisions.jsonl")] == [10, 5]
+    taken = rows(tmp_path / "run", "decisions.jsonl")
+    assert [row["step"] for row in taken] == [10, 5]
+    # Step 11 saw what stood 24 samples later: going back behind that jump leaves out those as well.
+    assert [row["cause"]["step"] for row in taken] == [14, 11]
+    assert [row["jumps"]["mlm"] for row in taken] == [24, (40 + 24 + 4) + 2 * 4 - 20]
 
 
 @pytest.mark.slow
