@@ -78,6 +78,12 @@ def main(argv: list[str] | None = None) -> int:
         for line in str(error).splitlines():  # each a fault of its own
             print(f"pretrain: error: {redact(line)}", file=sys.stderr)
         return EXIT_INPUT
+    except RuntimeError as error:
+        # Path.expanduser's, from anywhere: no user of that name, or no HOME.
+        if traceback or str(error) != "Could not determine home directory.":
+            raise
+        print("pretrain: error: a path begins with '~', and there is no such home folder", file=sys.stderr)
+        return EXIT_INPUT
     except RunError as error:
         if traceback:
             raise

@@ -67,8 +67,7 @@ class Trained:
     @cached_property
     def run(self) -> RunDirectory | None:
         """The directory of its run, where the checkpoint still lies in one."""
-        root = self.reader.path.parent.parent
-        return RunDirectory(str(root), rank=-1) if (root / "config.yaml").is_file() else None
+        return run_of(self.reader)
 
     @property
     def encoders(self) -> list[str]:
@@ -149,6 +148,12 @@ class Trained:
                 f"{tokenizer.digest[:12]} instead of {wanted[:12]}); give --prepare tokenizer=FILE"
             )
         return prepare
+
+
+def run_of(reader: checkpoint.Reader) -> RunDirectory | None:
+    """The directory of the run of a checkpoint, where it still lies in one."""
+    root = reader.path.resolve().parent.parent
+    return RunDirectory(str(root), rank=-1) if (root / "config.yaml").is_file() else None
 
 
 def run_place(place: str, step: int) -> str:

@@ -6,6 +6,7 @@ line: what RUN decides is written out as overrides, and whatever reads a run's o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,7 +58,7 @@ def _parted(arguments: Sequence[str]) -> tuple[str, list[str], list[str], str | 
             config_dir = value if name == "--config-dir" else config_dir
             if name == "--config":
                 raise InputError("adapt composes a config; '--config FILE' alone continues what FILE describes")
-        elif "=" in one or one.startswith("~"):
+        elif ("=" in one and not os.path.exists(one)) or one.startswith("~"):  # a trial's folder may be named lr=0.1
             given.append(one)
         else:
             places.append(one)

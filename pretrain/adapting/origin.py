@@ -12,7 +12,7 @@ from pretrain.export.incoming import FAMILIES, concerns, open_folder
 from pretrain.export.tokenizer import FILE
 from pretrain.grammar import quoted
 from pretrain.targets import locate
-from pretrain.trained import Trained, run_place
+from pretrain.trained import Trained
 
 _MODALITIES = {"clip_text": "text", "clip_vision": "image", "wav2vec2": "audio"}
 _CARRIED = ("_target_", "tokenizer", "sample_rate")
@@ -54,7 +54,7 @@ def origin_of(place: str, roots: tuple[str, ...] = ()) -> Origin:
 def _of_run(place: str, roots: tuple[str, ...]) -> Origin:
     trained = Trained(place, roots=roots)
     # One checkpoint, by name: the run may train on, and what this run begins with must not change.
-    overrides = [f"init_from={written(run_place(place, trained.step), 'init_from')}"]
+    overrides = [f"init_from={written(str(trained.reader.path), 'init_from')}"]
     carried, modalities = {}, {}
     for name in trained.encoders:
         node = trained.config["encoders"][name]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,15 +53,23 @@ def inspect(path: Path, state: str = "") -> Finding:
             state = state or SOUND
         except Damaged as error:
             state, why = state or BAD, str(error)
-    files = [p for p in path.rglob("*") if p.is_file() and not p.is_symlink()] if path.is_dir() else [path]
-    return Finding(path.name, step, sum(p.stat().st_size for p in files), state, why, held_out)
+    size = 0
+    with suppress(FileNotFoundError):  # a run that is going removes older ones
+        for file in (path, *path.rglob("*")):
+            size += file.stat().st_size if file.is_file() and not file.is_symlink() else 0
+    return Finding(path.name, step, size, state, why, held_out)
+
+
+def inspect_all(paths: Iterable[Path], state: str = "") -> list[Finding]:
+    """As :func:`inspect` each; what a run that is going has removed by the time it was looked at is left out."""
+    found = [(path, inspect(path, state)) for path in paths]
+    return [finding for path, finding in found if os.path.lexists(path)]
 
 
 def survey(root: Path) -> list[Finding]:
     """All that is below ``root``: published newest first, then what was set aside, then what killed processes left."""
-    found = [inspect(path) for path in published(root)]
-    found += [inspect(path, ASIDE) for path in damaged(root)]
-    return found + [inspect(path, REMAINS) for path in unfinished(root)]
+    found = inspect_all(published(root)) + inspect_all(damaged(root), ASIDE)
+    return found + inspect_all(unfinished(root), REMAINS)
 
 
 def diagnosis(root: Path, findings: list[Finding]) -> list[str]:

@@ -13,6 +13,7 @@ from modalities.audio.wav2vec2 import Wav2Vec2
 from modalities.contrastive import Contrastive
 from modalities.hf_config import Described, Settings, disagreements, settings_of
 from modalities.image.encoder import ImageEncoder
+from modalities.lora import is_update
 from modalities.prepare import Sides
 from modalities.text.masked_lm import MaskedLM
 from modalities.text.tokenizer import TextTokenizer
@@ -126,7 +127,8 @@ def _fill(
     arrived = incoming(family, settings, encoder.state_dict(), head, weights)
     place = f"init_from '{folder.path}'"
     _load(encoder, arrived.encoder, f"{place}: encoders.{name}", strict=True)
-    begun = [f"encoders.{name}.{key}" for key in encoder.state_dict() if key not in arrived.encoder]
+    own = [key for key in encoder.state_dict() if not is_update(key)]
+    begun = [f"encoders.{name}.{key}" for key in own if key not in arrived.encoder]
     if task is not None:
         _load(task.objective, arrived.objective, f"{place}: tasks.{task.name}.objective", strict=False)
         begun += [f"tasks.{task.name}.objective.{key}" for key in head if key not in arrived.objective]
@@ -153,7 +155,8 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], where: str, strict: bo
             )
     optional = ("projections.", "mask_embedding")
     for key in own:
-        if strict and key not in state and not key.startswith(optional) and not _may_be_zero(key, state):
+        given = key in state or key.startswith(optional) or is_update(key) or _may_be_zero(key, state)
+        if strict and not given:
             raise InputError(f"{where}: the folder lacks what '{key}' could begin with")
     load_weights(module, state)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +13,7 @@ from modalities.lora import merged
 from pretrain import checkpoint
 from pretrain.evaluation import results as evaluations
 from pretrain.run import RunDirectory
+from pretrain.trained import run_of
 
 
 @dataclass
@@ -97,7 +97,8 @@ def open_origin(place: str, averaged: bool) -> Origin:
     Raises:
         InputError: there is no sound checkpoint, it has no average, or it says of no encoders.
     """
-    content = checkpoint.find(place)
+    reader = checkpoint.find_reader(place)
+    content = checkpoint.content_of(reader)
     config = content.state.get("config")
     if not isinstance(config, Mapping) or not all(
         isinstance(config.get(key), Mapping) for key in ("encoders", "tasks")
@@ -108,6 +109,4 @@ def open_origin(place: str, averaged: bool) -> Origin:
         if not content.ema:
             raise InputError(f"--ema: '{place}' keeps no averaged weights (the run needs ema.decay=0.999 or so)")
         weights |= content.ema
-    path = Path(place).expanduser()
-    run = next((one for one in (path, path.parent.parent) if (one / "config.yaml").is_file()), None)
-    return Origin(place, content, merged(weights), averaged, RunDirectory(str(run), rank=-1) if run else None)
+    return Origin(place, content, merged(weights), averaged, run_of(reader))

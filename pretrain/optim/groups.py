@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -89,7 +90,14 @@ def trained(
 
 
 def groups(parts: Iterable[Trained], lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups of a torch optimizer, those that decay first, faster ones before slower ones."""
+    """Parameter groups of a torch optimizer, those that decay first, faster ones before slower ones.
+
+    Raises:
+        InputError: ``lr`` or ``weight_decay`` is no number of 0 or more.
+    """
+    for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+        if type(value) not in (int, float) or not 0 <= value < math.inf:
+            raise InputError(f"{name}={value!r} is no number of 0 or more")
     by_kind: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for part in parts:
         by_kind.setdefault((part.decays, part.factor), []).append(part.parameter)

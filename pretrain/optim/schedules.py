@@ -27,12 +27,15 @@ class Schedule:
     samples_a_step: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
+        for name in ("warmup_steps", "warmup_samples", "decay_samples"):
+            count = getattr(self, name, None)
+            if count is not None and (type(count) is not int or count < 0):
+                raise InputError(f"{name}={count!r} is no whole number of 0 or more")
+        least = getattr(self, "min_factor", 0.0)
+        if type(least) not in (int, float) or not 0 <= least < math.inf:
+            raise InputError(f"min_factor={least!r} is no number of 0 or more")
         if self.warmup_samples is not None:
-            if self.warmup_samples < 0:
-                raise InputError(f"warmup_samples={self.warmup_samples} is negative")
             object.__setattr__(self, "warmup_steps", -(-self.warmup_samples // self.samples_a_step))
-        if self.warmup_steps < 0:
-            raise InputError(f"warmup_steps={self.warmup_steps} is negative")
 
     def __call__(self, step: int) -> float:
         """The factor of the learning rate in step ``step`` (from 0)."""
@@ -107,8 +110,6 @@ class WarmupStableDecay(Schedule):
         super().__post_init__()
         if not 0 <= self.decay_share <= 1:
             raise InputError(f"decay_share={self.decay_share} is not between 0 and 1")
-        if self.decay_samples is not None and self.decay_samples < 0:
-            raise InputError(f"decay_samples={self.decay_samples} is negative")
         if self.shape not in SHAPES:
             raise InputError(f"shape '{self.shape}' is not there; choices: {', '.join(SHAPES)}")
 

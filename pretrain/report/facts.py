@@ -87,7 +87,7 @@ def read_facts(path: Path) -> Facts:
         config=without_secrets(config),
         metrics=_with_evaluations(read_rows(path / METRICS), path),
         speed=read_rows(path / SPEED),
-        starts=without_secrets(read_rows(path / "starts.jsonl")),
+        starts=without_secrets([row for row in read_rows(path / "starts.jsonl") if "jumps" not in row]),
         events=read_rows(path / EVENTS),
         quarantine=rejected,
         results=_newest(_results(path / RESULTS), evaluations.all_of(path)),

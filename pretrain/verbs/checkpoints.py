@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     """
     arguments = parser().parse_args(argv)
     from pretrain import checkpoint
-    from pretrain.checkpoint.inspection import SOUND, diagnosis, inspect, survey
+    from pretrain.checkpoint.inspection import SOUND, diagnosis, inspect, inspect_all, survey
 
     run = Path(arguments.run)
     if arguments.verb == "digest":
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
     if arguments.verb == "doctor":
         findings = [inspect(run)] if single else survey(root)
     else:
-        findings = [inspect(path) for path in ([run] if single else checkpoint.published(root))]
+        findings = [inspect(run)] if single else inspect_all(checkpoint.published(root))
     if not findings and not (arguments.verb == "doctor" and root.is_dir()):
         raise InputError(f"'{run}' holds no checkpoint (a run directory or a step-XXXXXXXX folder is expected)")
     advice = diagnosis(root, findings) if arguments.verb == "doctor" and not single else []

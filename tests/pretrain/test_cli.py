@@ -79,7 +79,16 @@ def test_help_is_quick_and_imports_no_torch():
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
-@pytest.mark.parametrize("arguments", [["max_step=3"], ["--wrong"], ["trian"], ["checkpoints", "verify", "nowhere"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["max_step=3"],
+        ["--wrong"],
+        ["trian"],
+        ["checkpoints", "verify", "nowhere"],
+        ["checkpoints", "digest", "~nobody-of-this-name/run"],
+    ],
+)
 def test_wrong_input_ends_a_real_process_with_code_2_and_one_line(arguments, tmp_path):
     done = python("-m", "pretrain", *arguments, cwd=tmp_path)
     assert done.returncode == 2

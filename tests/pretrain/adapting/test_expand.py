@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -49,6 +50,12 @@ def test_what_is_said_on_the_command_line_counts(run, shards, tmp_path):
     assert found["tasks"]["label"]["objective"]["labels"] == ["dry", "wet"]
     assert found["optimizer"]["lr_factors"] == {"encoders": 0}
     assert found["name"] == "mine"
+
+
+def test_a_run_may_lie_in_a_folder_named_by_its_overrides(run, tmp_path, shards):
+    os.renames(run, tmp_path / "lr=0.1/origin")
+    found = composed(str(tmp_path / "lr=0.1/origin"), shards, tmp_path)
+    assert found["init_from"] == f"{tmp_path}/lr=0.1/origin/checkpoints/step-00000007"
 
 
 def test_a_causal_encoder_is_never_given_the_end(tmp_path, tokenizer_path, shards):

@@ -205,6 +205,7 @@ def test_compute_is_that_of_the_steps_that_lead_to_the_checkpoint(tmp_path, toke
     (tmp_path / "run/speed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     machine = {"device": "cpu", "cores": 2, "packages": {"torch": "2"}, "version": "0.1", "python": "3.11"}
     starts = [machine | {"step": 0}, machine | {"step": 3, "cores": 4}, machine | {"step": 7, "cores": 8}]
+    starts.insert(1, {"step": 2, "positions": {"mlm": 40}, "batch_sizes": {"mlm": 8}, "jumps": {"mlm": 24}})  # no start
     (tmp_path / "run/starts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in starts))
     (tmp_path / "data.md").write_text("# Books\n")
     hf.export(str(tmp_path / "run"), out=tmp_path / "out", data_card=tmp_path / "data.md", checked=False)
@@ -213,6 +214,9 @@ def test_compute_is_that_of_the_steps_that_lead_to_the_checkpoint(tmp_path, toke
     assert "cpu, 2 cores; cpu, 4 cores" in card
     assert "[DATA_CARD.md](DATA_CARD.md)" in card
     assert (tmp_path / "out/DATA_CARD.md").read_text() == "# Books\n"
+    for number, place in enumerate(("run/checkpoints", "run/checkpoints/step-00000007")):
+        hf.export(str(tmp_path / place), out=tmp_path / f"more{number}", checked=False)
+        assert "3.5 minutes of steps" in (tmp_path / f"more{number}/README.md").read_text()
     with pytest.raises(InputError, match=r"--data-card .* cannot be read"):
         hf.export(str(tmp_path / "run"), out=tmp_path / "two", data_card=tmp_path / "none.md", checked=False)
 

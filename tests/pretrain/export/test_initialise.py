@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from data.errors import InputError
+from modalities.lora import is_update, merged
 from modalities.text.tokenizer import SPECIAL
 from pretrain.cli import main
 from pretrain.export.incoming import concerns, open_folder
@@ -57,6 +58,23 @@ def test_in_and_out_again_is_bitwise_the_same(tmp_path, tokenizer_path, transfor
     assert "tensors taken" in said.text
     assert "begin anew" not in said.text
     assert "left out" not in said.text
+
+
+@pytest.mark.parametrize("family", ["bert", "wav2vec2"])
+def test_an_encoder_with_updates_beside_its_weights_comes_in_as_without(
+    tmp_path, tokenizer_path, family, transformers, said
+):
+    saved(transformers, family, 320, tokenizer_path, tmp_path / "theirs")
+    _, plain = begun(tmp_path, tokenizer_path, family, tmp_path / "theirs")
+    assert "begin anew" not in said.text
+    _, adapted = begun(tmp_path, tokenizer_path, family, tmp_path / "theirs", "lora.rank=4")
+    assert "begin anew" not in said.text
+    name = ALONE[family]
+    state = adapted.encoders[name].state_dict()
+    assert any(map(is_update, state))
+    assert merged(state).keys() == plain.encoders[name].state_dict().keys()
+    for key, tensor in plain.encoders[name].state_dict().items():
+        assert torch.equal(merged(state)[key], tensor)
 
 
 @pytest.mark.parametrize("family", OVERRIDES)

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -6,7 +8,7 @@ from data.errors import InputError
 from modalities.audio.encoder import AudioEncoder
 from modalities.text.encoder import TextEncoder
 from pretrain.optim.adamw import adamw
-from pretrain.optim.groups import layer_factors, locked, trained
+from pretrain.optim.groups import groups, layer_factors, locked, trained
 
 
 class Two(nn.Module):
@@ -95,6 +97,14 @@ def test_zero_freezes(model):
 def test_wrong_settings_are_named(model, settings, message):
     with pytest.raises(InputError, match=message):
         trained(model.named_parameters(), **settings)
+
+
+@pytest.mark.parametrize("settings", [{"lr": -1e-3}, {"lr": "fast"}, {"weight_decay": -5}, {"weight_decay": math.nan}])
+def test_rates_and_decay_are_numbers(model, settings):
+    """Torch looks at the default alone, never at a group's: a negative decay would make weights grow."""
+    [(name, value)] = settings.items()
+    with pytest.raises(InputError, match=rf"{name}={value!r} is no number of 0 or more"):
+        groups(trained(model.named_parameters()), **{"lr": 1e-3, "weight_decay": 0.1, **settings})
 
 
 def test_encoders_means_all_of_them_but_places_that_are_named(model):

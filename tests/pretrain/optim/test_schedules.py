@@ -52,10 +52,15 @@ def test_warmup_stable_decay():
 def test_wrong_settings_are_named():
     for make, message in (
         (lambda: WarmupStableDecay(10, decay_share=1.5), "decay_share=1.5"),
-        (lambda: WarmupStableDecay(10, decay_samples=-1), "decay_samples=-1 is negative"),
+        (lambda: WarmupStableDecay(10, decay_samples=-1), "decay_samples=-1 is no whole number"),
         (lambda: WarmupStableDecay(10, shape="cubic"), "shape 'cubic' is not there"),
         (lambda: Linear(10, warmup_samples=-1), "warmup_samples=-1"),
         (lambda: Linear(10, -1), "warmup_steps=-1"),
+        (lambda: Linear(10, 0.1), "warmup_steps=0.1 is no whole number"),  # a share elsewhere; here a rate of ten times
+        (lambda: Cosine(10, warmup_samples=12.5), "warmup_samples=12.5"),
+        (lambda: Cosine(10, min_factor=-1), "min_factor=-1 is no number"),
+        (lambda: WarmupStableDecay(10, min_factor=None), "min_factor=None"),
+        (lambda: Linear(10, min_factor="low"), "min_factor='low'"),
     ):
         with pytest.raises(InputError, match=message):
             make()

@@ -114,7 +114,8 @@ def test_samples_of_classes_are_coloured_and_galleries_bounded(tmp_path):
 
 def test_of_many_events_the_last(tmp_path):
     run = make(tmp_path / "run")
-    lines(run / "starts.jsonl", [start(n) for n in range(200)])
+    jump = {"step": 3, "positions": {"mlm": 40}, "batch_sizes": {"mlm": 8}, "jumps": {"mlm": 24}}
+    lines(run / "starts.jsonl", [*(start(n) for n in range(200)), jump])  # which is no start
     found = happened(read_facts(run))
     assert len(found) == 61
     assert found[0].text == ["142 earlier ones are left out"]

@@ -9,7 +9,7 @@ import torch
 
 from data.errors import InputError
 from pretrain import checkpoint
-from pretrain.checkpoint import Content
+from pretrain.checkpoint import Content, inspection
 from pretrain.run import RunDirectory
 from pretrain.verbs.checkpoints import main
 
@@ -59,6 +59,19 @@ def test_list_and_verify(run, capsys):
     assert answer(capsys, "verify", run / "checkpoints/step-00000004")[0] == 1
     with pytest.raises(InputError, match="holds no checkpoint"):
         main(["list", str(run / "checkpoints")])
+
+
+def test_what_a_run_removes_meanwhile_is_not_damaged(run, capsys, monkeypatch):
+    class Slow(inspection.Reader):
+        def __init__(self, path):
+            for step in (1, 2):
+                shutil.rmtree(run / "checkpoints" / checkpoint.directory_name(step), ignore_errors=True)
+            super().__init__(path)
+
+    monkeypatch.setattr(inspection, "Reader", Slow)
+    code, found = answer(capsys, "verify", run)
+    assert code == 0
+    assert [one["step"] for one in found["checkpoints"]] == [5, 4, 3]
 
 
 def test_doctor_says_why_and_what_a_start_would_do(run, capsys):
