@@ -82,7 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         # Path.expanduser's, from anywhere: no user of that name, or no HOME.
         if traceback or str(error) != "Could not determine home directory.":
             raise
-        print("pretrain: error: a path begins with '~', and there is no such home folder", file=sys.stderr)
+        named = ", ".join(one for one in arguments if "~" in one) or "a path of the config"
+        print(redact(f"pretrain: error: '{named}': there is no such home folder as its '~' says"), file=sys.stderr)
         return EXIT_INPUT
     except RunError as error:
         if traceback:

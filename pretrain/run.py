@@ -29,9 +29,14 @@ QUARANTINE = "quarantine.jsonl"
 EVENTS = "events.jsonl"
 CONFIG = "config.yaml"
 RESULTS = "results.json"
-STARTS = "starts.jsonl"
+STARTS = "starts.jsonl"  # and the jumps over samples that are left out, see is_start
 LEDGER = "ledger"
 _NUMBERS = (METRICS, SPEED)  # at each step, and nothing else in them
+
+
+def is_start(row: Mapping[str, Any]) -> bool:
+    """Whether a row of ``starts.jsonl`` is of a start: a jump (:mod:`pretrain.soundness.course`) has one as well."""
+    return "jumps" not in row
 
 
 class RunDirectory:

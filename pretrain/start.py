@@ -16,7 +16,7 @@ from pretrain.export import incoming
 from pretrain.export.initialise import initialise
 from pretrain.model import Model, tokenizers
 from pretrain.redaction import redacted
-from pretrain.run import METRICS, STARTS, RunDirectory
+from pretrain.run import METRICS, STARTS, RunDirectory, is_start
 from pretrain.sharding.restoring import load_weights
 from pretrain.soundness import decisions
 
@@ -151,7 +151,7 @@ def refuse_to_begin_anew(directory: RunDirectory) -> None:
     """
     frozen = directory.frozen_config()
     reached = max((row["step"] for row in directory.rows(METRICS)), default=0)
-    starts = [row["step"] for row in directory.rows(STARTS) if "jumps" not in row]
+    starts = [row["step"] for row in filter(is_start, directory.rows(STARTS))]
     lost = False
     if frozen is not None and starts:
         # A second save waits for the first, which is published or ends the run. A run that goes on from another one

@@ -177,21 +177,18 @@ class Watchdog:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watches as long as the context lasts; only the main thread can be ended gently."""
-        here = threading.current_thread()
-        main = here is threading.main_thread()
-        # Kept by name: where an interpreter ends before its loader, nothing of a module can be looked up any more.
-        current, handle, number, never = threading.current_thread, signal.signal, signal.SIGURG, math.inf
-        before = handle(number, self._end) if main else None
+        main = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGURG, self._end) if main else None
         self._ended.clear()
         self._thread = threading.Thread(target=self._watch, name="data watchdog", daemon=True)
         self._thread.start()
         try:
             yield
         finally:
-            self._since = never
+            self._since = math.inf
             self._ended.set()
-            if main and current() is here:
-                handle(number, before)
+            if main and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGURG, before)
 
     def begin(self) -> float:
         """A wait begins; returns when, by the monotonic clock."""

@@ -11,12 +11,11 @@ from pretrain.export.graph import Made
 from pretrain.export.origin import Origin
 from pretrain.export.plan import Plan
 from pretrain.report import listing
-from pretrain.run import SPEED
+from pretrain.run import SPEED, STARTS, is_start
 from pretrain.version import __version__
 
 NOT_STATED = "not stated"
 DATA_CARD = "DATA_CARD.md"
-STARTS = "starts.jsonl"
 OBJECTIVES = {
     "MaskedLM": "masked language modelling",
     "CausalLM": "causal language modelling",
@@ -133,8 +132,7 @@ def _compute(origin: Origin) -> list[str]:
     """From the run's own record of its steps and starts, up to this checkpoint."""
     run, step = origin.run, origin.content.step
     steps = [row for row in run.rows(SPEED) if row["step"] <= step] if run else []
-    # Samples left out on purpose are a row of their own there (pretrain/soundness/course.py), and no start.
-    starts = [row for row in run.rows(STARTS) if row["step"] < step and "jumps" not in row] if run else []
+    starts = [row for row in filter(is_start, run.rows(STARTS)) if row["step"] < step] if run else []
     if not steps or not starts:
         return [f"{NOT_STATED.capitalize()}: the run's directory is not there, or has no record."]
     seconds = sum(row["seconds"] for row in steps)

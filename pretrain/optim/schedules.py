@@ -10,6 +10,16 @@ from data.errors import InputError
 SHAPES = ("linear", "sqrt")
 
 
+def _check_whole(name: str, value: object) -> None:
+    if type(value) is not int or value < 0:
+        raise InputError(f"{name}={value!r} is no whole number of 0 or more")
+
+
+def _check_factor(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise InputError(f"{name}={value!r} is no number of 0 or more")
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Linear warm-up to 1, then what a subclass says.
@@ -27,14 +37,9 @@ class Schedule:
     samples_a_step: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
-        for name in ("warmup_steps", "warmup_samples", "decay_samples"):
-            count = getattr(self, name, None)
-            if count is not None and (type(count) is not int or count < 0):
-                raise InputError(f"{name}={count!r} is no whole number of 0 or more")
-        least = getattr(self, "min_factor", 0.0)
-        if type(least) not in (int, float) or not 0 <= least < math.inf:
-            raise InputError(f"min_factor={least!r} is no number of 0 or more")
+        _check_whole("warmup_steps", self.warmup_steps)
         if self.warmup_samples is not None:
+            _check_whole("warmup_samples", self.warmup_samples)
             object.__setattr__(self, "warmup_steps", -(-self.warmup_samples // self.samples_a_step))
 
     def __call__(self, step: int) -> float:
@@ -61,6 +66,10 @@ class Cosine(Schedule):
 
     min_factor: float = 0.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_factor("min_factor", self.min_factor)
+
     def after(self, step: int) -> float:
         """See :class:`Schedule`."""
         done = self._share(step, self.warmup_steps)
@@ -72,6 +81,10 @@ class Linear(Schedule):
     """Linear warm-up, then linear to ``min_factor`` at the end (BERT, appendix A.2)."""
 
     min_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_factor("min_factor", self.min_factor)
 
     def after(self, step: int) -> float:
         """See :class:`Schedule`."""
@@ -108,6 +121,9 @@ class WarmupStableDecay(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_factor("min_factor", self.min_factor)
+        if self.decay_samples is not None:
+            _check_whole("decay_samples", self.decay_samples)
         if not 0 <= self.decay_share <= 1:
             raise InputError(f"decay_share={self.decay_share} is not between 0 and 1")
         if self.shape not in SHAPES:

@@ -17,7 +17,7 @@ from pretrain import datacard
 from pretrain.evaluation import results as evaluations
 from pretrain.evaluation import shown
 from pretrain.report.rows import Row, read_rows
-from pretrain.run import CONFIG, EVENTS, METRICS, QUARANTINE, RESULTS, SPEED
+from pretrain.run import CONFIG, EVENTS, METRICS, QUARANTINE, RESULTS, SPEED, STARTS, is_start
 
 HIDDEN = "(hidden)"
 _SECRET = re.compile(r"(?i)(password|passwd|secret|credential|api_?key|access_?key|auth|(?<![a-z])token$)")
@@ -87,7 +87,7 @@ def read_facts(path: Path) -> Facts:
         config=without_secrets(config),
         metrics=_with_evaluations(read_rows(path / METRICS), path),
         speed=read_rows(path / SPEED),
-        starts=without_secrets([row for row in read_rows(path / "starts.jsonl") if "jumps" not in row]),
+        starts=without_secrets(list(filter(is_start, read_rows(path / STARTS)))),
         events=read_rows(path / EVENTS),
         quarantine=rejected,
         results=_newest(_results(path / RESULTS), evaluations.all_of(path)),

@@ -57,6 +57,7 @@ def test_wrong_settings_are_named():
         (lambda: Linear(10, warmup_samples=-1), "warmup_samples=-1"),
         (lambda: Linear(10, -1), "warmup_steps=-1"),
         (lambda: Linear(10, 0.1), "warmup_steps=0.1 is no whole number"),  # a share elsewhere; here a rate of ten times
+        (lambda: Linear(10, None), "warmup_steps=None"),
         (lambda: Cosine(10, warmup_samples=12.5), "warmup_samples=12.5"),
         (lambda: Cosine(10, min_factor=-1), "min_factor=-1 is no number"),
         (lambda: WarmupStableDecay(10, min_factor=None), "min_factor=None"),
