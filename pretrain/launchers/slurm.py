@@ -142,7 +142,10 @@ def submit(path: Path) -> str:
         ) from None
     if done.returncode:
         said = " ".join(done.stderr.removeprefix("sbatch: error: ").split()) or f"exit code {done.returncode}"
-        raise InputError(f"Slurm refuses '{path}': {said}; see launcher=slurm launcher.KEY=VALUE")
+        choices = "see launcher=slurm launcher.KEY=VALUE"
+        if "generic resource" in said:  # no node has so many GPUs that Slurm knows of
+            choices = "choices: another launcher.gpus_per_node=N (0 asks for none), trainer.accelerator=cpu"
+        raise InputError(f"Slurm refuses '{path}': {said}; {choices}")
     return done.stdout.strip().split(";")[0]
 
 

@@ -105,6 +105,15 @@ def test_a_sweep_survives_its_submitter_killed_jobs_and_a_drained_node(tmp_path:
         assert outcome(folders[number]) == outcome(tmp_path / str(number))
 
 
+def test_devices_that_no_node_has_are_refused_with_what_decides_them(tmp_path: Path) -> None:
+    command = [*PRETRAIN, *COMMAND, "launcher=slurm", "launcher.gpus_per_node=4", f"run_dir={tmp_path / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "Invalid generic resource" in line
+    assert "launcher.gpus_per_node=N" in line
+
+
 def test_a_job_that_ends_before_its_run_begins_says_why(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     setup = "launcher.setup=['echo no such module; exit 3']"
