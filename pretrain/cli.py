@@ -16,9 +16,7 @@ from typing import Any
 from data.errors import InputError, RunError
 from pretrain import host
 from pretrain.redaction import install, redact, redacted
-from pretrain.signals import EXIT_INTERRUPTED, EXIT_STOPPED, SIGNALS, Stopped, exit_code
-
-EXIT_ERROR, EXIT_INPUT = 1, 2
+from pretrain.signals import EXIT_ERROR, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_STOPPED, SIGNALS, Stopped, exit_code
 
 USAGE = """\
 pretrain: self-supervised pretraining of text, image and audio models from tar shards

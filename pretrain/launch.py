@@ -19,6 +19,9 @@ from types import FrameType
 from data.errors import InputError
 from pretrain.signals import REQUEUEING, SIGNALS, STOPPING
 
+PRETRAIN = (sys.executable, "-P", "-m", "pretrain")
+"""The command of another process of ours; no file of the folder it is started in takes the place of a module."""
+
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.05
 _GRACE_S = 30.0  # beyond the time in which ranks notice by themselves that one is gone
@@ -59,7 +62,7 @@ def launch(arguments: Sequence[str], devices: int, num_nodes: int, silence_s: fl
         rank |= {"LOCAL_WORLD_SIZE": devices, "GROUP_RANK": node}
         children.append(
             subprocess.Popen(
-                [sys.executable, "-P", "-m", "pretrain", *arguments],
+                [*PRETRAIN, *arguments],
                 env={**os.environ, **environment, **{key: str(value) for key, value in rank.items()}},
                 process_group=0,  # a terminal's Ctrl-C reaches the parent alone, which passes it on once
                 preexec_fn=be_a_child,

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import Glob
+
 from data.errors import InputError
 from pretrain import config, launch
 from pretrain.checkpoint.disk import make
@@ -47,16 +49,15 @@ def multirun(overrides: Sequence[str], config_dir: str | None = None, file: str 
         raise InputError("-m was given to a process that a launcher has started; give it to one process")
     if any(key_of(one) == "sweeper" and not one.endswith(f"={GRID}") for one in overrides):
         return _search(overrides, config_dir, file)
-    chosen: dict[str, list[str]] = {}
-    whole: dict[str, list[str]] = {}
-    for each in combinations(overrides):
-        swept = [one for one in each if one not in overrides]
-        chosen[_folder(swept)], whole[_folder(swept)] = swept, each
-    configs = {folder: config.load(each, config_dir, file) for folder, each in whole.items()}
-    first = next(iter(configs.values()))
-    for one in configs.values():
+    given = {tuple(one for one in each if one not in overrides): each for each in combinations(overrides)}
+    loaded = {swept: config.load(each, config_dir, file) for swept, each in given.items()}
+    first = next(iter(loaded.values()))
+    for one in loaded.values():
         _check(one, first)
     with _opened(first, overrides) as sweep:
+        chosen = folders(list(given), sweep.trials)
+        whole = {folder: given[swept] for folder, swept in chosen.items()}
+        configs = {folder: loaded[swept] for folder, swept in chosen.items()}
         trials = sweep.adopt(chosen)
         asked = [one for one in standings(sweep) if one.trial.folder in configs]
         kept = {one.trial.folder for one in asked if _is_left_alone(one, configs[one.trial.folder])}
@@ -77,10 +78,14 @@ def combinations(overrides: Sequence[str]) -> list[list[str]]:
     for one in parse(overrides):
         if one.is_interval_sweep():
             raise InputError(f"'{one.input_line}' has no end of values; choices: a list of them, sweeper=optuna")
-        values = one.sweep_string_iterator() if one.is_sweep_override() else None
-        axes.append(
-            [str(one.input_line)] if values is None else [f"{one.get_key_element()}={value}" for value in values]
-        )
+        if isinstance(one.value(), Glob):
+            raise InputError(f"'{one.input_line}' is not taken here; choices: a list of values")
+        if not one.is_sweep_override():
+            axes.append([str(one.input_line)])
+            continue
+        axes.append([f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()])
+        if not axes[-1]:
+            raise InputError(f"'{one.input_line}' has no values")
     return [list(combination) for combination in itertools.product(*axes)]
 
 
@@ -130,10 +135,27 @@ def _start(sweep: Sweep, trials: Sequence[Trial], kept: set[str]) -> int:
     return start(sweep, [trial for trial in trials if trial.folder not in kept])
 
 
-def _folder(swept: Sequence[str]) -> str:
-    name = ",".join(swept).replace("/", "_")
-    ordinary = name and len(name.encode()) <= _LONGEST and name.isprintable() and not re.search(r"[\"\\\\]", name)
-    return name if ordinary else f"trial-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+def folders(swept: Sequence[tuple[str, ...]], known: Sequence[Trial] = ()) -> dict[str, tuple[str, ...]]:
+    """Folder -> what sets its trial apart, of each trial one of its own.
+
+    Args:
+        swept: of the trials.
+        known: those that the sweep has already; they keep theirs.
+    """
+    kept = {tuple(trial.overrides): trial.folder for trial in known}
+    taken = set(kept.values())
+    found: dict[str, tuple[str, ...]] = {}
+    for each in swept:
+        folder = kept.get(each)
+        if folder is None:
+            text = ",".join(each)
+            name = text.replace("/", "_")
+            ordinary = name and len(name.encode()) <= _LONGEST and name.isprintable()
+            if not ordinary or re.search(r"[\"\\]", name) or name in taken:  # as a/b is taken where a_b came first
+                name = f"trial-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+            taken.add(folder := name)
+        found[folder] = each
+    return found
 
 
 def _check(one: Mapping[str, Any], first: Mapping[str, Any], sweeper: str = GRID) -> None:

@@ -163,9 +163,16 @@ class RunDirectory:
         self._write(RESULTS, json.dumps(found, indent=1) + "\n")
 
     def results(self) -> dict[str, Any] | None:
-        """What :meth:`write_results` wrote, None before."""
+        """What :meth:`write_results` wrote, None before, or where it was damaged since."""
         path = self.path / RESULTS
-        return json.loads(path.read_text()) if path.exists() else None
+        try:
+            found = json.loads(path.read_text()) if path.exists() else None
+        except ValueError:
+            found = {}
+        if found is not None and not (isinstance(found, dict) and {"step", "metrics"} <= found.keys()):
+            log.warning("'%s' is damaged, and taken for absent; the next measurement writes it anew", path)
+            return None
+        return found
 
     def _write(self, name: str, text: str) -> None:
         replace(self.path / name, text.encode())

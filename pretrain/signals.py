@@ -20,6 +20,7 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 REQUEUEING = (signal.SIGUSR1, signal.SIGUSR2)
 """What a scheduler is asked to send before the time is over; the job is wanted again then."""
 
+EXIT_ERROR, EXIT_INPUT = 1, 2
 EXIT_STOPPED, EXIT_INTERRUPTED = 143, 130
 START_GRACE_S = 20.0
 """A start that is stuck (a dead mount, a rendezvous) ends so long after a signal; there is nothing to save yet."""

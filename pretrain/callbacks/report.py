@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 import time
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytorch_lightning as pl
 
 from data.errors import InputError
 from data.loading.loader import StepBatch
+from pretrain.launch import PRETRAIN
 from pretrain.report.document import partial_of
 from pretrain.report.page import NAME, write_report
 from pretrain.run import RunDirectory
@@ -65,7 +65,7 @@ class Report(pl.Callback):
             self._look(now)
 
     def _start(self, now: float) -> None:
-        command = [sys.executable, "-m", "pretrain", "report", str(self.directory.path), "--quiet"]
+        command = [*PRETRAIN, "report", str(self.directory.path), "--quiet"]
         nice = shutil.which("nice")
         if nice is not None:
             command = [nice, "-n", "19", *command]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 from data.errors import InputError
 from pretrain.checkpoint.disk import make
 from pretrain.grammar import key_of
+from pretrain.launch import PRETRAIN
 from pretrain.launchers.options import LOCAL
 from pretrain.provenance import installed, submission
 from pretrain.redaction import redact, redacted
 from pretrain.sweeps.options import GRID
 from pretrain.targets import COMMAND_LINE
 
-PRETRAIN = (sys.executable, "-P", "-m", "pretrain")
 FOLDER, CONFIG = "launch", "config.yaml"
 SUBMITTED, PACKAGES = "submitted.jsonl", "environment.txt"
 
@@ -76,7 +76,8 @@ def _literal(value: Any) -> Any:
         return {key: _literal(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_literal(inner) for inner in value]
-    return value.replace("${", r"\${") if isinstance(value, str) else value
+    # Backslashes in front of a reference are halved when it is read, and the last of them tells that it is none.
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def command(config: str, overrides: Sequence[str]) -> list[str]:
@@ -97,8 +98,12 @@ def record(folder: Path, **about: Any) -> None:
         InputError: it cannot be written.
     """
     put(folder / PACKAGES, installed())
-    with open(folder / SUBMITTED, "a") as file:
-        file.write(json.dumps(redacted({**submission(), **about})) + "\n")
+    path = folder / SUBMITTED
+    try:
+        with open(path, "a") as file:
+            file.write(json.dumps(redacted({**submission(), **about})) + "\n")
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be written: {error.strerror}") from None
 
 
 def put(path: Path, text: str, mode: int = 0o644) -> None:

@@ -14,6 +14,7 @@ from pretrain.schema import at_least
 LOCAL, TORCHRUN, SLURM = "local", "torchrun", "slurm"
 _LIMIT = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")
 _WORD = re.compile(r"[\w.,:@%=+&|*()\[\]/-]+")
+_ENDPOINT = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\])(:\d+)?")
 _EARLY_S = 60  # Slurm signals as much earlier than asked: its clock is coarse
 
 
@@ -21,6 +22,12 @@ def check_word(value: str | None, where: str) -> None:
     """Raises an InputError for what would not stay one word in a line of a script."""
     if value is not None and not _WORD.fullmatch(value):
         raise InputError(f"{where}={value!r} is no single word of letters, digits and .,:@%=+&|*()[]/-")
+
+
+def check_endpoint(value: str | None, where: str) -> None:
+    """Raises an InputError for what is no place for hosts to meet."""
+    if value is not None and not _ENDPOINT.fullmatch(value):
+        raise InputError(f"{where}={value!r} is no HOST:PORT, such as node1:29400 or [fd00::1]:29400")
 
 
 def check_limit(value: str | None, where: str) -> None:
@@ -49,7 +56,7 @@ class TorchrunConfig:
 
     kind: str = MISSING
     start: bool = MISSING
-    rendezvous: str | None = field(default=MISSING, metadata={"check": check_word})
+    rendezvous: str | None = field(default=MISSING, metadata={"check": check_endpoint})
     min_nodes: int | None = at_least(1)
     max_restarts: int = at_least(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -114,7 +115,7 @@ def _path(path: Path) -> str:
 
 
 def _word(value: str) -> str:
-    return f'"{value}"' if re.search(r"\s", value) else value
+    return f'"{value}"' if re.search(r"[\s'#]", value) else value
 
 
 def _needed(program: str) -> None:
@@ -164,10 +165,11 @@ def jobs_of(path: Path) -> list[Job]:
         raise RunError(f"squeue does not answer within {_SECONDS:g} s") from None
     if done.returncode:
         raise RunError(f"squeue does not answer: {' '.join(done.stderr.split())}")
-    found = []
+    found, own = [], os.path.realpath(path)
     for line in done.stdout.splitlines():
         name, state, reason, script = line.split("|", 3)
         number = _JOB.fullmatch(name.strip())
-        if number is not None and script.strip() == str(path):
+        # A path has more than one spelling, by links and by "..", and the queue has the one it was submitted by.
+        if number is not None and os.path.realpath(script.strip()) == own:
             found.append(Job(name.strip(), int(number[2]) if number[2] else None, state, reason))
     return found

@@ -60,8 +60,8 @@ def _slurm(config: Mapping[str, Any], overrides: Sequence[str], written: Written
         return 0
     SIGNALS.check()
     number = slurm.submit(path)
-    record(folder, launcher=SLURM, job=number)
     print(f"job {number} is submitted; its output: {folder / f'{number}.out'}")
+    record(folder, launcher=SLURM, job=number)
     return 0
 
 

@@ -44,17 +44,17 @@ def script(config: Mapping[str, Any], run: Sequence[str]) -> str:
         torchrun.append("--standalone")
     else:
         torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint={options['rendezvous']}"]
-        torchrun.append(f"--rdzv-id={shlex.quote(config['name'])}")
+        torchrun.append(f"--rdzv-id={config['name']}")
     process = shlex.join(run)
     if least < most:  # how many hosts there are is known only once they have met
-        process = f"bash -c {shlex.quote(f'exec {process} trainer.num_nodes=$GROUP_WORLD_SIZE')}"
+        process = shlex.join(["bash", "-c", f"exec {process} trainer.num_nodes=$GROUP_WORLD_SIZE"])
     return "\n".join(
         [
             "#!/bin/bash",
             f"# Written by pretrain {__version__}; the same on each host. Start it again, and the run goes on.",
             "# Without this, a host that takes the place of a lost one waits for the others for ever (torch 2.13).",
             "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1",
-            f"exec {' '.join(torchrun)} --no-python \\\n  {process}",
+            f"exec {shlex.join(torchrun)} --no-python \\\n  {process}",
             "",
         ]
     )

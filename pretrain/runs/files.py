@@ -1,4 +1,4 @@
-"""The ends of long files of JSON rows, without reading the rest. Imports no torch."""
+"""Files of JSON rows: all of them, their number, or the ends of long ones without the rest. Imports no torch."""
 
 from __future__ import annotations
 
@@ -28,16 +28,33 @@ def last_rows(path: Path, count: int = 1) -> list[Row]:
     except OSError:
         return []
     lines = text.split(b"\n")[:-1]  # what follows the last line end was cut short, or is being written
-    return list(_rows(lines[-count:] if size == end else lines[1:][-count:]))
+    return list(rows_of(lines[-count:] if size == end else lines[1:][-count:]))
 
 
-def some_rows(path: Path) -> list[Row]:
-    """All rows of a short file, rows from all over a long one."""
-    return list(_rows(_some_lines(path)))
+def all_rows(path: Path) -> list[Row]:
+    """All complete rows of a file, oldest first; none if it is not there."""
+    return list(rows_of(complete_lines(path)))
+
+
+def complete_lines(path: Path) -> list[bytes]:
+    """The lines of a file as they stand there, but for what is cut short behind the last line end."""
+    try:
+        return path.read_bytes().split(b"\n")[:-1]
+    except OSError:
+        return []
+
+
+def count_lines(path: Path) -> int:
+    """How many complete lines a file has, which may be long; 0 if it is not there."""
+    try:
+        with open(path, "rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(_WHOLE), b""))
+    except OSError:
+        return 0
 
 
 def some_values(path: Path, key: str) -> list[float]:
-    """What :func:`some_rows` have under ``key``, finite numbers; many times faster, as no row is decoded."""
+    """Finite numbers under ``key`` of all rows of a short file, of rows from all over a long one; none is decoded."""
     found = re.compile(rb'"%s": ?(-?[0-9][0-9.eE+-]*)[,}]' % re.escape(key.encode()))
     return [float(value) for value in found.findall(b"\n".join(_some_lines(path)))]
 
@@ -58,7 +75,8 @@ def _some_lines(path: Path) -> list[bytes]:
         return []
 
 
-def _rows(lines: list[bytes]) -> Iterator[Row]:
+def rows_of(lines: list[bytes]) -> Iterator[Row]:
+    """The rows that ``lines`` hold; what is none is passed over."""
     for line in lines:
         try:
             row = json.loads(line)

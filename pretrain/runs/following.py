@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pretrain.run import EVENTS, METRICS, SPEED
-from pretrain.runs.files import Row, last_rows
+from pretrain.runs.files import Row, complete_lines, last_rows, rows_of
 from pretrain.runs.holder import holder
 
 _LOOK_S = 0.5
@@ -26,7 +26,8 @@ class Following:
         self.folder = folder
         self._rows = last_rows(folder / METRICS, count) if count > 0 else []
         self._step = last_step(folder)
-        self._event = last_rows(folder / EVENTS)
+        self._stamp = _stamp(folder / EVENTS)
+        self._told = set(complete_lines(folder / EVENTS))
 
     def so_far(self) -> Iterator[str]:
         """A line for each of the last steps."""
@@ -50,15 +51,25 @@ class Following:
             rows = last_rows(self.folder / METRICS, min(_MOST, now - self._step))
             yield from self._lines([row for row in rows if row["step"] > self._step])
             self._step = now
-        event = last_rows(self.folder / EVENTS)
-        if event != self._event:
-            self._event = event
-            yield from (f"event at step {row.get('step')}: {described(row)}" for row in event)
+        stamp = _stamp(self.folder / EVENTS)
+        if stamp != self._stamp:  # longer, or written anew by a run that went back, with rows that were told before
+            self._stamp = stamp
+            fresh = [one for one in complete_lines(self.folder / EVENTS) if one not in self._told]
+            self._told.update(fresh)
+            yield from (f"event at step {row.get('step')}: {described(row)}" for row in rows_of(fresh))
 
     def _lines(self, rows: list[Row]) -> Iterator[str]:
         speeds = {row["step"]: row for row in last_rows(self.folder / SPEED, len(rows) + _MOST)}
         for row in rows:
             yield line(row, speeds.get(row["step"]))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_ino, found.st_size
 
 
 def last_step(folder: Path) -> int:

@@ -14,7 +14,7 @@ from pretrain.attempts import PROGRESS
 from pretrain.checkpoint.folder import published, step_of
 from pretrain.ending import DONE, FAILED, INTERRUPTED, last_word
 from pretrain.run import CONFIG, METRICS, SPEED, STARTS, is_start
-from pretrain.runs.files import Row, last_rows, some_rows, some_values
+from pretrain.runs.files import Row, all_rows, last_rows, some_values
 from pretrain.runs.holder import Holder, holder
 
 RUNNING, UNKNOWN = "running", "unknown"
@@ -114,7 +114,7 @@ def _state(folder: Path, held: Holder, checkpoint: int | None, max_steps: int) -
 
 def starts(folder: Path) -> list[Row]:
     """The rows of a run's starts, oldest first; those of turning back within one are left out."""
-    return list(filter(is_start, some_rows(folder / STARTS)))
+    return list(filter(is_start, all_rows(folder / STARTS)))
 
 
 def at_work(rows: list[Row], end: float) -> float:

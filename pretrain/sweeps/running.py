@@ -90,10 +90,13 @@ def _run(words: Sequence[str], home: str, watch: Watch | None) -> tuple[int, int
         trial = subprocess.Popen(words, cwd=home, process_group=0, preexec_fn=be_a_child)
         if received:
             trial.send_signal(received)
-        while watch is not None and trial.poll() is None:
-            watch.look()
-            time.sleep(_LOOK_S)
-        return trial.wait(), received
+        try:
+            while watch is not None and trial.poll() is None:
+                watch.look()
+                time.sleep(_LOOK_S)
+        finally:  # whoever cannot watch it any more lets it come to its end
+            code = trial.wait()
+        return code, received
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)

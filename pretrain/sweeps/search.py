@@ -30,6 +30,10 @@ _LOCK = "search.lock"
 _HELDOUT = "heldout/"
 
 
+class UnfitError(InputError):
+    """Values that were chosen for a trial make no config; others may."""
+
+
 def check(sweep: Sweep) -> None:
     """Checks that values can be chosen.
 
@@ -44,7 +48,8 @@ def choose(sweep: Sweep, trial: Trial) -> None:
     """Chooses the values of ``trial``, unless that was done before, and freezes its config.
 
     Raises:
-        InputError: the metric is not one that trials measure, or the config that came out is none.
+        UnfitError: the config that came out is none.
+        InputError: the metric is not one that trials measure.
     """
     folder = sweep.folder(trial) / FOLDER
     chosen = folder / CHOSEN
@@ -52,7 +57,12 @@ def choose(sweep: Sweep, trial: Trial) -> None:
         if not chosen.exists():
             study, _ = _study(sweep, seed=trial.number)
             params = study.ask(_space(sweep)).params
-            put(chosen, json.dumps({"overrides": _overrides(params), "params": params}) + "\n")
+            overrides = _overrides(params)
+            try:
+                _config(sweep, overrides, trial)
+            except InputError as error:  # and is not kept: the space may be mended
+                raise UnfitError(f"trial {trial.number} ({', '.join(overrides)}): {error}") from None
+            put(chosen, json.dumps({"overrides": overrides, "params": params}) + "\n")
         if not (folder / CONFIG).exists():
             refreeze(sweep, trial)
 
@@ -124,7 +134,7 @@ def _measured(sweep: Sweep, one: Standing) -> dict[int, float]:
     """Step -> value of the metric, of one trial.
 
     Raises:
-        InputError: it has measured others, but not this one.
+        InputError: it has come to its end and measured others, but not this one.
     """
     path, metric = sweep.folder(one.trial) / METRICS, _HELDOUT + sweep.search["metric"]
     found: dict[int, float] = {}
@@ -132,11 +142,13 @@ def _measured(sweep: Sweep, one: Standing) -> dict[int, float]:
         return found
     with open(path) as file:  # the few rows of many that have it
         rows = [json.loads(line) for line in file if f'"{_HELDOUT}' in line and line.endswith("\n")]
-    for row in rows:
-        if metric not in row:
-            names = [name.removeprefix(_HELDOUT) for name in row if name.startswith(_HELDOUT)]
-            raise InputError(f"sweeper.metric '{metric.removeprefix(_HELDOUT)}': {choices(metric, names)}")
-        found[int(row["step"])] = float(row[metric])
+    for row in rows:  # not all have all: an evaluator may measure less often than others
+        if metric in row:
+            found[int(row["step"])] = float(row[metric])
+    if rows and not found and one.state == DONE:
+        wanted, names = metric.removeprefix(_HELDOUT), {name: None for row in rows for name in row}
+        measured = [name.removeprefix(_HELDOUT) for name in names if name.startswith(_HELDOUT)]
+        raise InputError(f"sweeper.metric '{wanted}': {choices(wanted, measured)}")
     return found
 
 

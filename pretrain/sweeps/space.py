@@ -24,25 +24,28 @@ def distributions(space: Sequence[str]) -> dict[str, BaseDistribution]:
     found: dict[str, BaseDistribution] = {}
     for one in parse(space):
         sweep = one.value()
-        assert isinstance(sweep, Sweep)
         try:
-            found[one.get_key_element()] = _distribution(sweep, "log" in sweep.tags)
+            found[one.get_key_element()] = _distribution(sweep)
         except (ValueError, TypeError) as error:
             raise InputError(f"'{one.input_line}' is nothing to choose from: {' '.join(str(error).split())}") from None
     return found
 
 
-def _distribution(sweep: Sweep, log: bool) -> BaseDistribution:
+def _distribution(sweep: Any) -> BaseDistribution:
+    log = isinstance(sweep, Sweep) and "log" in sweep.tags
     if isinstance(sweep, IntervalSweep):
         assert sweep.start is not None
         assert sweep.end is not None
+        if isinstance(sweep.start, int) and isinstance(sweep.end, int):  # int(interval(1,4)); others are float, always
+            return IntDistribution(sweep.start, sweep.end, log=log)
         return FloatDistribution(float(sweep.start), float(sweep.end), log=log)
     if isinstance(sweep, RangeSweep):
         start, stop, step = sweep.start or 0, sweep.stop or 0, sweep.step or 1
         if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int):
             return IntDistribution(start, stop - 1, step=step, log=log)
         return FloatDistribution(float(start), float(stop), step=float(step))
-    assert isinstance(sweep, ChoiceSweep)
+    if not isinstance(sweep, ChoiceSweep):
+        raise ValueError("a pattern of names")
     return CategoricalDistribution([_plain(value) for value in sweep.list])
 
 

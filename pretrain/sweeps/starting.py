@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.errors import InputError
+from pretrain.launch import PRETRAIN
 from pretrain.launchers import slurm
-from pretrain.launchers.frozen import CONFIG, FOLDER, PRETRAIN, command, put, record
+from pretrain.launchers.frozen import CONFIG, FOLDER, command, put, record
 from pretrain.launchers.options import SLURM
 from pretrain.runs.holder import holder
-from pretrain.signals import SIGNALS, exit_code
+from pretrain.signals import EXIT_INPUT, SIGNALS, exit_code
 from pretrain.sweeps.record import Sweep, Trial
 from pretrain.sweeps.running import run
+from pretrain.sweeps.search import UnfitError
 
 _LOOK_S = 0.5
 _TRIALS = "trials.txt"
@@ -52,9 +54,9 @@ def _submit(sweep: Sweep, trials: Sequence[Trial]) -> int:
         print(f"written, not submitted: {path}")
         return 0
     job = slurm.submit(path)
-    record(folder, launcher=SLURM, job=job, trials=elements)
     place = shlex.quote(str(sweep.path))
     print(f"job {job} is submitted, an array of {len(trials)} trials; pretrain sweep status {place}")
+    record(folder, launcher=SLURM, job=job, trials=elements)
     return 0
 
 
@@ -77,7 +79,11 @@ def _one_by_one(sweep: Sweep, trials: Sequence[Trial]) -> int:
         folder = sweep.folder(trial)
         print(f"[{count}/{len(trials)}] {folder}", file=sys.stderr, flush=True)
         _wait_for(folder)
-        code, stopped = run(sweep, trial, command(str(folder / FOLDER / CONFIG), sweep.trust))
+        try:
+            code, stopped = run(sweep, trial, command(str(folder / FOLDER / CONFIG), sweep.trust))
+        except UnfitError as error:
+            print(f"pretrain: error: {error}", file=sys.stderr, flush=True)
+            code, stopped = EXIT_INPUT, 0
         if stopped:
             return exit_code(stopped)
         worst = max(worst, code if code >= 0 else 1)

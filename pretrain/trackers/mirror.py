@@ -72,9 +72,12 @@ class Mirror:
             RunError: another process mirrors the same, or the disk takes nothing.
             InputError: a file of the run is damaged.
         """
-        (self.folder / FOLDER).mkdir(exist_ok=True)
-        path = self.folder / FOLDER / f"{self.tracker.key}.lock"
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            (self.folder / FOLDER).mkdir(exist_ok=True)
+            path = self.folder / FOLDER / f"{self.tracker.key}.lock"
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise RunError(f"'{self.folder / FOLDER}': {error.strerror or error}") from None
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -88,6 +91,8 @@ class Mirror:
 
     def _run(self, ending: threading.Event) -> None:
         delivered = Delivered.read(self.folder, self.tracker.key)
+        if not self.tracker.has(delivered):
+            delivered = Delivered(history=delivered.history + 1)
         while (replaced := self._follow(delivered, ending)) is not None:
             delivered = replaced
 

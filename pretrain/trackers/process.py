@@ -11,11 +11,11 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from weakref import WeakSet
 
+from pretrain.launch import PRETRAIN
 from pretrain.redaction import redact
 from pretrain.trackers.delivered import FOLDER
 
@@ -49,7 +49,7 @@ class MirrorProcess:
 
     def start(self) -> None:
         """Starts it; what it prints goes to ``trackers/NAME.log``."""
-        command = [sys.executable, "-m", "pretrain", "runs", "sync", str(self.folder), "--tracker", self.name]
+        command = [*PRETRAIN, "runs", "sync", str(self.folder), "--tracker", self.name]
         nice = shutil.which("nice")
         if nice is not None:
             command = [nice, "-n", "19", *command]

@@ -34,6 +34,10 @@ class TensorBoard(Tracker):
         self._writer: Any = None
         self._before: set[Path] = set()
 
+    def has(self, delivered: Delivered) -> bool:
+        """See :class:`Tracker`. All it has are the files."""
+        return all((self.folder / name).exists() for name in delivered.segments)
+
     def begin(self, delivered: Delivered, patience_s: float) -> int:
         """See :class:`Tracker`. Its files can be taken back: a new history replaces the former."""
         from tensorboard.summary.writer.event_file_writer import EventFileWriter

@@ -30,6 +30,10 @@ class Tracker(ABC):
     answers: bool
     wanted: bool = True
 
+    def has(self, delivered: Delivered) -> bool:
+        """Whether what was delivered is still there, as far as this can be seen without the service."""
+        return True
+
     @abstractmethod
     def begin(self, delivered: Delivered, patience_s: float) -> int:
         """Opens the history that ``delivered`` names, and removes segments that it does not know.

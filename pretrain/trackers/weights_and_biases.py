@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from data.errors import InputError, choices
+from pretrain.checkpoint.disk import replace
 from pretrain.redaction import redact
 from pretrain.trackers.delivered import Delivered
 from pretrain.trackers.tracker import Tracker, TrackerError
@@ -116,9 +117,11 @@ class WeightsAndBiases(Tracker):
 
     def _id(self) -> str:
         kept = self.directory / "wandb_id"
-        if not kept.exists():
-            kept.write_text(secrets.token_hex(4))
-        return kept.read_text().strip()
+        found = kept.read_text().strip() if kept.exists() else ""
+        if not found:
+            found = secrets.token_hex(4)
+            replace(kept, found.encode())
+        return found
 
 
 def mode_of_this_host() -> str:

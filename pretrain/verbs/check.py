@@ -45,6 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.max_pixels < 1:
         raise InputError(f"--max-pixels {arguments.max_pixels} is not 1 or more")
+    if arguments.sample_rate < 1:
+        raise InputError(f"--sample-rate {arguments.sample_rate} is not 1 or more")
+    if not arguments.min_seconds >= 0:
+        raise InputError(f"--min-seconds {arguments.min_seconds} is not 0 or more")
     workers, store = options.workers_of(arguments), options.store_of(arguments)
     listed = expand(arguments.pattern, store)
     urls = listed.urls

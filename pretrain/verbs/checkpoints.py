@@ -61,6 +61,8 @@ def main(argv: list[str]) -> int:
     single = run.name.startswith("step-") and run.is_dir()
     root = run.parent if single else run / "checkpoints"
     if arguments.verb == "prune":
+        if single:
+            raise InputError(f"'{run}' is one checkpoint; prune takes the run directory, '{root.parent}'")
         return _prune(run, root, arguments)
     if arguments.verb == "doctor":
         findings = [inspect(run)] if single else survey(root)

@@ -64,6 +64,7 @@ def main(argv: list[str]) -> int:
         RunError: the disk does not take it, or a worker died.
     """
     arguments = parser().parse_args(argv)
+    arguments.out = arguments.out.expanduser()
     from pretrain import host, launch
 
     if launch.needed(arguments.devices):
@@ -102,7 +103,10 @@ def changed_of(given: list[str]) -> dict[str, Any]:
         key, equals, value = one.partition("=")
         if not equals or not key:
             raise InputError(f"--prepare '{one}' is not KEY=VALUE")
-        found[key] = yaml.safe_load(value)
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"--prepare '{one}': the value cannot be read; put brackets into quotes") from None
     return found
 
 

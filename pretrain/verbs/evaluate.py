@@ -93,7 +93,8 @@ def _once(arguments: argparse.Namespace, given: list[str]) -> int:
         scores, tables = subject.measure(), subject.tables
     step = 0 if arguments.untrained else reader.step
     of = "" if arguments.untrained else digest_of(reader.path)
-    file = arguments.out or (results.baseline_of(run.path) if arguments.untrained else results.path_of(run.path, step))
+    own = arguments.out.expanduser() if arguments.out else None
+    file = own or (results.baseline_of(run.path) if arguments.untrained else results.path_of(run.path, step))
     try:
         results.write(file, step, of, subject.averaged, scores, tables)
         if run is not None and not arguments.untrained and arguments.out is None:

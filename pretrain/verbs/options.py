@@ -109,7 +109,9 @@ def workers_of(arguments: argparse.Namespace) -> int:
 
 def store_of(arguments: argparse.Namespace) -> Store:
     """Where shards are read from."""
+    from data.store.bytesize import parse_size
     from data.store.cache import Cache
     from data.store.store import Store
 
-    return Store(Cache(arguments.cache, arguments.cache_size), allowed_pipes=arguments.allow_pipe)
+    cache = Cache(arguments.cache, parse_size(arguments.cache_size, "--cache-size"))
+    return Store(cache, allowed_pipes=arguments.allow_pipe)

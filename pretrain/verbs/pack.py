@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.errors import InputError
+from data.store.bytesize import parse_size
 from pretrain.verbs import options
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from data.pack.report import Report
     from data.pack.row import Source
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Splits, in any spelling, whose texts a tokenizer must not have seen.
 _HELD_OUT = {"val", "valid", "validation", "test", "dev"}
@@ -109,18 +109,10 @@ def _packing(arguments: argparse.Namespace, prefix: str) -> Packing:
         prefix=prefix,
         fields=Fields(**{role: getattr(arguments, role) for role in roles}),
         max_characters=arguments.max_characters,
-        max_bytes=_bytes(arguments.max_size),
+        max_bytes=parse_size(arguments.max_size, "--max-size"),
         val=arguments.val,
         overwrite=arguments.overwrite,
     )
-
-
-def _bytes(size: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", size.strip().upper())
-    number = int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
-    if number < 1:
-        raise InputError(f"--max-size '{size}' is not a size: write e.g. 256MB, 1GiB or a number of bytes")
-    return number
 
 
 def _packed(source: Source, out: Path, packing: Packing) -> Report:

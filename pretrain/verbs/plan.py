@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 from rich.markup import escape
 
 from data.errors import InputError
+from data.store.bytesize import parse_size
 from data.words import duration
 from pretrain.verbs import options
 from pretrain.verbs.tables import console, table_of
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from pretrain.plan.plan import Plan
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)i?B?", re.IGNORECASE)
-_POWERS = {"": 0, "k": 3, "m": 6, "g": 9, "t": 12}
 _SHARE = 0.4
 _NAMES = {"tokens": "tokens", "images": "images", "audio_s": "of sound"}
 
@@ -50,18 +48,6 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def size_of(text: str) -> int:
-    """``80GB`` -> bytes.
-
-    Raises:
-        InputError: it is no size.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None or float(match[1]) <= 0:
-        raise InputError(f"--fits '{text}' is no size; give one such as 80GB")
-    return int(float(match[1]) * 10 ** _POWERS[match[2].lower()])
-
-
 def main(argv: list[str]) -> int:
     """Runs the verb and returns its exit code.
 
@@ -69,7 +55,7 @@ def main(argv: list[str]) -> int:
         InputError: the config, the model or an option is wrong.
     """
     arguments = parser().parse_args(argv)
-    limit = size_of(arguments.fits) if arguments.fits else None
+    limit = parse_size(arguments.fits, "--fits") if arguments.fits else None
     for name in ("tflops", "price"):
         value = getattr(arguments, name)
         if value is not None and value <= 0:

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     from pretrain.report.page import write_report
 
     try:
-        written = write_report(Path(arguments.run), Path(arguments.out) if arguments.out else None)
+        written = write_report(Path(arguments.run), Path(arguments.out).expanduser() if arguments.out else None)
     except OSError as error:
         raise InputError(f"the report cannot be written to '{error.filename}': {error.strerror}") from None
     if not arguments.quiet:

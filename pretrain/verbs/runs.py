@@ -144,7 +144,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         return
     out = console()
     names = [run.path for run in found.runs]
-    table = table_of("", *(f"{name}>" for name in names))
+    table = table_of("", *(f"{escape(name)}>" for name in names))
     table.add_row("state", *(run.state for run in found.runs))
     table.add_row("step", *(f"{run.step:,}/{run.max_steps:,}" for run in found.runs))
     table.add_row("samples/s", *(number(run.samples_per_s or None) for run in found.runs))

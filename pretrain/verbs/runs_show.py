@@ -13,7 +13,7 @@ from rich.markup import escape
 from data.words import duration
 from pretrain.closing import table
 from pretrain.run import EVENTS, QUARANTINE, RunDirectory
-from pretrain.runs.files import Row, some_rows
+from pretrain.runs.files import Row, all_rows, count_lines
 from pretrain.runs.following import described
 from pretrain.runs.summary import starts, summarise, when
 from pretrain.runs.words import ago, number, share
@@ -31,8 +31,8 @@ def show(folder: Path, as_json: bool) -> None:
         as_json: as one JSON object.
     """
     run, rows, results = summarise(folder), starts(folder), RunDirectory(str(folder), rank=-1).results()
-    events = some_rows(folder / EVENTS)
-    bad = sum(len(some_rows(path)) for path in sorted(folder.glob(f"{Path(QUARANTINE).stem}*.jsonl")))
+    events = all_rows(folder / EVENTS)
+    bad = sum(count_lines(path) for path in sorted(folder.glob(f"{Path(QUARANTINE).stem}*.jsonl")))
     if as_json:
         found: dict[str, Any] = {"run": run.as_json(), "starts": rows, "results": results}
         print(json.dumps(found | {"events": events, "quarantined": bad}))

@@ -56,6 +56,14 @@ def test_config_and_results_survive(tmp_path):
     assert json.loads((tmp_path / "starts.jsonl").read_text()) == {"overrides": []}
 
 
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"step": 3}'])
+def test_damaged_results_are_taken_for_absent(tmp_path, text, caplog):
+    run = RunDirectory(str(tmp_path))
+    (tmp_path / "results.json").write_text(text)
+    assert run.results() is None
+    assert "results.json' is damaged" in caplog.text
+
+
 def holder(path, then):
     program = f"""
         import os, sys, time

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data.errors import InputError
+from data.errors import InputError, RunError
 from pretrain import config
 from pretrain.trackers.delivered import Delivered
 from pretrain.trackers.mirror import Mirror, names_of, trackers_of
@@ -27,6 +27,9 @@ class Lines(Tracker):
     def __init__(self, folder: Path, leaves_after: int = 10**9) -> None:
         self.folder, self.leaves_after = folder, leaves_after
         folder.mkdir(exist_ok=True)
+
+    def has(self, delivered: Delivered) -> bool:
+        return all((self.folder / name).exists() for name in delivered.segments)
 
     def begin(self, delivered: Delivered, patience_s: float) -> int:
         for left in self.folder.iterdir():
@@ -109,6 +112,24 @@ def test_what_a_service_that_left_had_taken_is_written_again(tmp_path: Path) -> 
     tracker = Lines(tmp_path / "lines")
     assert mirror(tmp_path, tracker).step == 8
     assert [row["step"] for row in tracker.rows()] == list(range(1, 9))
+
+
+def test_what_somebody_has_removed_is_written_again(tmp_path: Path) -> None:
+    tracker = Lines(tmp_path / "lines")
+    for steps in (3, 6):
+        write(tmp_path, dict.fromkeys(range(1, steps + 1), 0.5), saved=steps)
+        mirror(tmp_path, tracker)
+    assert mirror(tmp_path, tracker).sent == 0
+    next(iter(sorted(tracker.folder.iterdir()))).unlink()
+    assert mirror(tmp_path, tracker).sent == 6
+    assert [row["step"] for row in tracker.rows()] == list(range(1, 7))
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    write(tmp_path, {1: 0.5}, saved=1)
+    (tmp_path / "trackers").write_text("")
+    with pytest.raises(RunError, match="trackers': File exists"):
+        mirror(tmp_path, Lines(tmp_path / "lines"))
 
 
 def test_withdrawn_rows_are_told_anew_once_the_run_is_there_again(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from pretrain.launchers.options import check_time
         (["launcher=slurm", "launcher.at_once=0"], "launcher.at_once=0 is too small; it must be at least 1"),
         (["launcher=slurm", "launcher.partition='a\nb'"], "launcher.partition='a.nb' is no single word"),
         (["launcher=slurm", "launcher.options=['--a\nb']"], "launcher.options: '--a.nb' is no option"),
+        (["launcher=torchrun", "launcher.rendezvous='h:1|evil'"], "launcher.rendezvous='h:1.evil' is no HOST:PORT"),
+        (["launcher=torchrun", "launcher.rendezvous='h:a'"], "launcher.rendezvous='h:a' is no HOST:PORT"),
         (["launcher=torchrun", "launcher.max_restarts=-1"], "launcher.max_restarts=-1 is too small"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 
 from pretrain import config
 from pretrain.cli import main
+from pretrain.launchers.slurm import jobs_of
 from pretrain.sweeps.record import read
 from pretrain.sweeps.search import choose
 
@@ -73,11 +74,32 @@ def test_the_config_is_frozen_and_starts_here(inside):
 
 
 def test_text_that_looks_like_a_reference_stays_text(inside):
-    odd = [r"name='\${seed} costs $5 {a}'", r"allow_changes=['\${x}', 'no: yes', '1e-3', '~']"]
+    odd = [r"name='\\\${seed} \${seed} costs $5 {a}'", r"allow_changes=['\${x}', 'no: yes', '1e-3', '~']"]
     written(*odd)
     composed = config.load(["experiment=mlm_tiny", "run_dir=run", *odd])
-    assert composed["name"] == "${seed} costs $5 {a}"
+    assert composed["name"] == r"\${seed} ${seed} costs $5 {a}"
     assert config.load([], file="run/launch/config.yaml") == composed
+
+
+@pytest.mark.parametrize("folder", ["o'brien", "a b#c"])
+def test_odd_folders_arrive_whole(inside, folder):
+    assert main([*SLURM, "launcher.start=false", f'run_dir="{folder}"']) == 0
+    text = (inside / folder / "launch/job.sh").read_text()
+    assert f'#SBATCH --output="{inside}/{folder}/launch/%j.out"\n' in text
+    assert subprocess.run(["bash", "-n", inside / folder / "launch/job.sh"], check=False).returncode == 0
+
+
+def test_a_job_is_found_by_any_spelling_of_its_path(inside, monkeypatch):
+    (inside / "real/launch").mkdir(parents=True)
+    (inside / "link").symlink_to("real")
+    (inside / "bin").mkdir()
+    queue = inside / "bin/squeue"  # as Slurm prints it: the path that was handed to sbatch
+    queue.write_text(f"#!/bin/sh\necho '7_3|PENDING|Priority|{inside}/link/launch/job.sh'\necho '8|RUNNING|None|/x'\n")
+    queue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{inside / 'bin'}:{os.environ['PATH']}")
+    for folder in ("real", "link", "bin/../real"):
+        assert [job.name for job in jobs_of(inside / folder / "launch/job.sh")] == ["7_3"]
+    assert jobs_of(inside / "other/launch/job.sh") == []
 
 
 def test_a_credential_is_not_written_down(inside, capsys):
@@ -138,4 +160,5 @@ def test_a_number_of_hosts_that_may_change(inside):
     text = (inside / "run/launch/torchrun.sh").read_text()
     assert "--nnodes=1:2 --nproc-per-node=1 --max-restarts=3 --rdzv-backend=c10d --rdzv-endpoint=h1:29400" in text
     assert text.rstrip().endswith("trainer.num_nodes=$GROUP_WORLD_SIZE'")
+    assert "\nexec " in text
     assert subprocess.run(["bash", "-n", "run/launch/torchrun.sh"], check=False).returncode == 0

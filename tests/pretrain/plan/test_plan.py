@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data.errors import InputError
 from data.loading.loader import StepLoader, TaskData
+from data.store.bytesize import parse_size
 from modalities.initialisation import RECIPES
 from modalities.objective import Step
 from pretrain import config
@@ -21,7 +22,6 @@ from pretrain.sharding.norms import clip
 from pretrain.storage import open_store
 from pretrain.streams import open_streams
 from pretrain.trunks import set_trunks
-from pretrain.verbs.plan import size_of
 
 COUNTED, PROFILED = 8, 4  # steps; sizes of samples differ, and a mean takes some
 # Torch's counter does not know the product that sums onto what is there.
@@ -155,15 +155,15 @@ def test_a_divided_model_takes_less_of_each_device():
     assert parted.gathered > 0
 
 
-@pytest.mark.parametrize(("text", "size"), [("80GB", 80e9), ("512 MiB", 512e6), ("1.5t", 1.5e12), ("7", 7)])
+@pytest.mark.parametrize(("text", "size"), [("80GB", 80e9), ("512 MiB", 512 * 2**20), ("1.5t", 1.5e12), ("7", 7)])
 def test_sizes(text, size):
-    assert size_of(text) == size
+    assert parse_size(text, "--fits") == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "0GB", "eighty"])
 def test_what_is_no_size_is_said(text):
     with pytest.raises(InputError, match="is no size"):
-        size_of(text)
+        parse_size(text, "--fits")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

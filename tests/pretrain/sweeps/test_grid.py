@@ -59,7 +59,19 @@ def test_names_that_no_folder_can_have_are_replaced(inside):
     assert len(set(folders)) == 3
 
 
+def test_values_that_differ_in_a_slash_are_trials_of_their_own(inside):
+    for values in ("runs/a_b,runs/a/b", "runs/a/b,runs/a_b,runs_a_b"):
+        assert main([*GRID, f"data.root={values}"]) == 0
+    found = {one.overrides[0]: one.folder for one in read("sweep").trials}
+    assert list(found) == ["data.root=runs/a_b", "data.root=runs/a/b", "data.root=runs_a_b"]
+    assert len(set(found.values())) == 3
+    for override, folder in found.items():
+        assert f"root: {override[10:]}\n" in (inside / "sweep" / folder / "launch/config.yaml").read_text()
+
+
 def test_what_is_no_sweep_is_named(refused, inside):
+    assert "'seed=glob(*)' is not taken here" in refused(*GRID, "seed=glob(*)")
+    assert "'seed=range(3,3)' has no values" in refused(*GRID, "seed=range(3,3)")
     assert "lie in different places" in refused("-m", "experiment=mlm_tiny,clm_tiny")
     assert "trainer.devices differs between trials" in refused(*GRID, "trainer.devices=1,2")
     assert "launcher=torchrun starts no sweep" in refused("-m", "launcher=torchrun", "seed=1,2")

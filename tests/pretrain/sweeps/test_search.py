@@ -9,7 +9,7 @@ from data.errors import InputError
 from pretrain import config
 from pretrain.cli import main
 from pretrain.sweeps.record import read
-from pretrain.sweeps.search import choose
+from pretrain.sweeps.search import UnfitError, choose
 from pretrain.sweeps.space import distributions, overrides
 
 SEARCH = ["-m", "experiment=mlm_tiny", "launcher=slurm", "launcher.start=false", "run_dir=sweep", "sweeper=optuna"]
@@ -31,6 +31,8 @@ def test_the_grammar_of_sweeps_is_what_may_be_chosen():
             "c=range(1,5)",
             "d=1,null,x,'y z',true",
             "e=range(0,1,0.25)",
+            "f=int(interval(1,4))",
+            "g=tag(log,int(interval(1,4)))",
         ]
     )
     assert found == {
@@ -39,10 +41,12 @@ def test_the_grammar_of_sweeps_is_what_may_be_chosen():
         "c": IntDistribution(1, 4),
         "d": CategoricalDistribution([1, None, "x", "y z", True]),
         "e": FloatDistribution(0, 1, step=0.25),
+        "f": IntDistribution(1, 4),
+        "g": IntDistribution(1, 4, log=True),
     }
 
 
-@pytest.mark.parametrize("space", ["a=interval(2,1)", "a=tag(log,interval(0,1))", "a=[1],[2]"])
+@pytest.mark.parametrize("space", ["a=interval(2,1)", "a=tag(log,interval(0,1))", "a=[1],[2]", "a=glob(*)"])
 def test_what_is_nothing_to_choose_from_is_named(space):
     with pytest.raises(InputError, match="is nothing to choose from"):
         distributions([space])
@@ -79,6 +83,43 @@ def test_values_are_chosen_once_and_anew_for_each_trial(inside):
     assert main([*SEARCH, *SPACE, "max_steps=7"]) == 0  # what is chosen stays, what is common changes
     again = config.load([], file=str(sweep.folder(sweep.trials[0]) / "launch/config.yaml"))
     assert (again["optimizer"]["lr"], again["max_steps"]) == (rates[0], 7)
+
+
+def test_values_that_do_not_compose_are_one_trials_and_no_others(inside, capsys):
+    assert main([*SEARCH, "sweeper.trials=8", "micro_batch_size=8,0"]) == 0
+    sweep, outcomes = read("sweep"), []
+    for trial in sweep.trials:
+        try:
+            choose(sweep, trial)
+            outcomes.append(True)
+        except UnfitError as error:
+            assert "micro_batch_size=0 is too small" in str(error)  # noqa: PT017
+            outcomes.append(False)
+    assert set(outcomes) == {True, False}
+    assert main([*SEARCH, "sweeper.trials=8", "micro_batch_size=8,16"]) == 0  # a mended space
+    sweep = read("sweep")
+    for trial in sweep.trials:
+        choose(sweep, trial)
+    assert all("micro_batch_size=0" not in trial.overrides for trial in read("sweep").trials)
+
+
+def test_a_metric_that_is_measured_now_and_then(inside):
+    assert main([*SEARCH, *SPACE]) == 0
+    sweep = read("sweep")
+    choose(sweep, sweep.trials[0])
+    folder = sweep.folder(sweep.trials[0])
+    (folder / "lock").write_text("")
+    (folder / "config.yaml").write_text("max_steps: 4\n")
+    (folder / "launch/config.yaml").write_text("max_steps: 4\n")
+    rows = [{"step": 2, "heldout/other": 1.0}, {"step": 4, "heldout/other": 1.0}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    choose(sweep, sweep.trials[1])  # the first one goes on: it may be measured yet
+    (folder / "checkpoints/step-00000004").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"sweeper.metric 'mlm/prose/loss'.*other"):
+        choose(sweep, sweep.trials[2])
+    rows[1]["heldout/mlm/prose/loss"] = 0.5
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    choose(sweep, sweep.trials[2])
 
 
 def test_a_grid_and_a_search_do_not_share_a_directory(inside, capsys):

@@ -145,6 +145,15 @@ def test_prune_leaves_a_run_alone_that_is_going(run):
     assert os.waitpid(pid, 0)[1] == 0
 
 
+def test_prune_of_one_checkpoint_leaves_it_as_it_was(run):
+    one = checkpoint.published(run / "checkpoints")[0]
+    before = sorted(path.name for path in one.iterdir())
+    with pytest.raises(InputError, match="is one checkpoint; prune takes the run directory"):
+        main(["prune", str(one), "--keep-last", "1"])
+    assert sorted(path.name for path in one.iterdir()) == before
+    assert len(checkpoint.published(run / "checkpoints")) == 5
+
+
 def test_prune_of_no_run(run):
     with pytest.raises(InputError, match="the run's config does not say"):
         main(["prune", str(run)])

@@ -225,7 +225,9 @@ def test_names_of_sources(tmp_path, monkeypatch):
         (["card", "a=own", "--licence", "c=MIT"], "'c=MIT' must be NAME=TEXT with the name of a source; choices: a"),
         (["card", "own=own", "own=own"], "two sources are named 'own'"),
         (["card", "x=none"], "source 'x': shards 'none' match nothing"),
-        (["stats", "own", "--cache-size", "much"], "cache.max_size 'much' is no size"),
+        (["stats", "own", "--cache-size", "much"], "--cache-size 'much' is no size"),
+        (["check", "own", "--decode", "--sample-rate", "0"], "--sample-rate 0 is not 1 or more"),
+        (["check", "own", "--decode", "--min-seconds", "nan"], "--min-seconds nan is not 0 or more"),
     ],
 )
 def test_wrong_input(mixed, tmp_path, monkeypatch, arguments, message):
