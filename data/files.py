@@ -34,7 +34,7 @@ class FileStream(Stream):
     Args:
         task: see :class:`data.stream.Stream`.
         places: files, and folders that are searched to the bottom.
-        extensions: of the files that are wanted; of a folder's others nothing is said.
+        extensions: of the files that are wanted; of a folder's others, and of links to nowhere, nothing is said.
 
     Raises:
         InputError: a place is not there, a named file is of another kind, or nothing is found.
@@ -59,7 +59,7 @@ class FileStream(Stream):
             found, root = [path], path.parent
         elif path.is_dir():
             found = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
-            found, root = sorted(one for one in found if _extension(one) in extensions), path
+            found, root = sorted(one for one in found if _extension(one) in extensions and one.is_file()), path
         else:
             raise InputError(f"'{given}' is no file and no folder")
         self.paths += found
@@ -102,11 +102,18 @@ class FileStream(Stream):
         """A digest of names and sizes."""
         digest = hashlib.sha256()
         for key, path in zip(self.keys, self.paths, strict=True):
-            digest.update(f"{key}\t{path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+            digest.update(f"{key}\t{_size(path)}\n".encode("utf-8", "surrogateescape"))
         return {self.task: digest.hexdigest()}
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # gone since it was listed; reading it says so
+        return -1
 
 
 def _extension(path: Path) -> str:

@@ -54,10 +54,10 @@ class Encoder(nn.Module):
             nn.init.normal_(layer.weight, std=self.width**-0.5)
             self.projections[str(dim)] = layer
 
-    def pooled(self, inputs: dict[str, Any]) -> Tensor:
-        """(B, D): one vector a sequence."""
+    def pooled(self, inputs: dict[str, Any], pool: str | None = None) -> Tensor:
+        """(B, D): one vector a sequence; ``pool``: another way than the encoder's own."""
         tokens, layout = self(inputs)
-        return getattr(layout, self.pool)(tokens)
+        return getattr(layout, pool or self.pool)(tokens)
 
     def embed(self, inputs: dict[str, Any], dim: int) -> Tensor:
         """(B, dim): the sequence's place in the joint space, not normalised."""

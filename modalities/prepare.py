@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
@@ -54,7 +54,7 @@ class Sides:
     @property
     def needs(self) -> dict[str, tuple[str, ...]]:
         """The needs of all sides."""
-        return {what: extensions for side in self.sides.values() for what, extensions in side.needs.items()}
+        return joined_needs(self.sides)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
         """One item a side."""
@@ -65,6 +65,15 @@ class Sides:
         return {"size": len(items)} | {
             name: side.collate([item[name] for item in items]) for name, side in self.sides.items()
         }
+
+
+def joined_needs(sides: Mapping[str, Prepare]) -> dict[str, tuple[str, ...]]:
+    """The needs of all ``sides``; two that mean different members by one name (texts, say) have them by their own."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, side in sides.items():
+        for what, extensions in side.needs.items():
+            found[what if found.get(what, extensions) == extensions else f"{name}.{what}"] = extensions
+    return found
 
 
 def lengths_of(items: Iterable[Item], name: str) -> list[int]:

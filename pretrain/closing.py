@@ -32,14 +32,18 @@ def report(directory: RunDirectory, began: int, max_steps: int) -> None:
 
 
 def table(scores: Scores, untrained: Scores | None = None) -> str:
-    """Lines of name, value and chance, aligned; of the model as it began also the value, where that is known."""
-    width = max(map(len, scores), default=0)
+    """Lines of name, value and chance, aligned; of the model as it began also the value, where that is known.
+
+    A metric that was measured last at an earlier step than the others says at which.
+    """
+    told = {name: f"{name} (step {score['step']:,})" if "step" in score else name for name, score in scores.items()}
+    width = max(map(len, told.values()), default=0)
     columns = {"value": scores, "untrained": untrained} if untrained is not None else {"value": scores}
     lines = [f"{'held out':<{width}}" + "".join(f"  {name:>9}" for name in (*columns, "chance"))]
     for name, score in scores.items():
         values = [known[name]["value"] if name in known else None for known in columns.values()]
         cells = [f"{'' if value is None else format(value, '.4g'):>9}" for value in (*values, score.get("chance"))]
-        lines.append("  ".join((f"{name:<{width}}", *cells)))
+        lines.append("  ".join((f"{told[name]:<{width}}", *cells)))
     return "\n".join(lines)
 
 

@@ -156,10 +156,29 @@ class RunDirectory:
         self.append(STARTS, start)
 
     def write_results(
-        self, step: int, metrics: Mapping[str, Mapping[str, float]], tables: Mapping[str, Any] | None = None
+        self,
+        step: int,
+        metrics: Mapping[str, Mapping[str, float]],
+        tables: Mapping[str, Any] | None = None,
+        whole: bool = True,
     ) -> None:
-        """``results.json``: step, each metric with its value and chance, and what evaluators say beyond numbers."""
-        found = {"step": step, "metrics": metrics} | ({"tables": tables} if tables else {})
+        """``results.json``: step, each metric with its value and chance, and what evaluators say beyond numbers.
+
+        Args:
+            step: that was measured.
+            metrics: name -> value and chance.
+            tables: evaluator -> what it says beyond numbers.
+            whole: these are all that the run has. Otherwise others stay as they were measured last, with their step.
+        """
+        before = None if whole else self.results()
+        parts = [{"metrics": metrics, "tables": tables or {}}]
+        if before is not None:
+            older = {name: {"step": before["step"], **one} for name, one in before["metrics"].items()}
+            parts.insert(0, {"metrics": older, "tables": before.get("tables", {})})
+        joined = evaluations.joined(*parts)
+        found = {"step": step, "metrics": joined["metrics"]} | (
+            {"tables": joined["tables"]} if joined["tables"] else {}
+        )
         self._write(RESULTS, json.dumps(found, indent=1) + "\n")
 
     def results(self) -> dict[str, Any] | None:

@@ -119,14 +119,15 @@ class ImageEncoder(Encoder):
         layout = Layout([x.shape[1]] * x.shape[0], x.device)
         return Encoded(self.trunk(x.flatten(0, 1), layout), layout)
 
-    def pooled(self, inputs: dict[str, Any]) -> Tensor:
+    def pooled(self, inputs: dict[str, Any], pool: str | None = None) -> Tensor:
         """(B, D): the class token, or the mean or the maximum over patches, which leaves the class token out."""
         tokens, layout = self(inputs)
-        if self.pool in ("mean", "max") and self.class_token is not None:
+        pool = pool or self.pool
+        if pool in ("mean", "max") and self.class_token is not None:
             patches = tokens.unflatten(0, (len(layout), -1))[:, 1:]
-            pooled = patches.mean(1) if self.pool == "mean" else patches.amax(1)
+            pooled = patches.mean(1) if pool == "mean" else patches.amax(1)
         else:
-            pooled = getattr(layout, self.pool)(tokens)
+            pooled = getattr(layout, pool)(tokens)
         return pooled if self.pooled_norm is None else self.pooled_norm(pooled)
 
     def places(self, pixels: Tensor) -> Tensor:

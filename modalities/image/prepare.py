@@ -119,7 +119,7 @@ class ImagePrepare:
                 box = choose(*image.size) if choose else (0, 0, *image.size)
                 if image.format == "JPEG":
                     return _of_jpeg(image, raw, box, min(box[2] - box[0], box[3] - box[1]) / self.image_size)
-                return _of(image, box)
+                return pixels_of(image, box)
         except UnidentifiedImageError:
             raise SampleError(f"not a picture of a known kind ({', '.join(FORMATS)})", "undecodable", member) from None
         except Image.DecompressionBombError as error:
@@ -184,12 +184,18 @@ def _middle(width: int, height: int, w: int, h: int) -> Box:
     return left, top, left + w, top + h
 
 
-def _of(image: Image.Image, box: Box) -> torch.Tensor:
-    """(3, height, width) uint8 pixels of ``box``, which is all that is converted and copied."""
+def pixels_of(image: Image.Image, box: Box) -> torch.Tensor:
+    """(3, height, width) uint8 pixels of ``box``, which is all that is converted and copied.
+
+    What is transparent lies on white, as a page or a browser shows it: without it a drawing in black on nothing is a
+    black square.
+    """
     part = image.crop(box)
     if part.mode.startswith("I"):  # 16 bits of grey, which convert() would clip instead of scale
         grey = np.rint(np.asarray(part) / 257).astype(np.uint8)
         return torch.from_numpy(grey).expand(3, -1, -1)
+    if part.has_transparency_data:
+        part = Image.alpha_composite(Image.new("RGBA", part.size, "white"), part.convert("RGBA"))
     return torch.from_numpy(np.array(part if part.mode == "RGB" else part.convert("RGB"))).permute(2, 0, 1)
 
 
@@ -206,4 +212,4 @@ def _of_jpeg(image: Image.Image, raw: bytes, box: Box, spare: float) -> torch.Te
         if pixels.shape != (3, image.height, image.width):
             raise ValueError(f"{pixels.shape[2]}x{pixels.shape[1]} pixels, not {image.width}x{image.height}")
         return pixels[:, box[1] : box[3], box[0] : box[2]]
-    return _of(image, box)
+    return pixels_of(image, box)

@@ -136,6 +136,8 @@ class Replace:
             raise InputError("words is empty; give {word: [others]}")
         self.words: dict[str, list[str]] = {}
         for word, others in words.items():
+            if not _WORD.fullmatch(str(word)):
+                raise InputError(f"words: '{word}' is no word of letters alone, and nothing would match it")
             self.words[str(word).lower()] = [others] if isinstance(others, str) else [str(one) for one in others]
             if not self.words[str(word).lower()]:
                 raise InputError(f"words has nothing in the place of '{word}'")

@@ -43,12 +43,13 @@ class Evaluation(pl.Callback):
     ) -> None:
         self.directory, self.evaluators, self.ema, self.untrained = directory, evaluators, ema, untrained
         self.every_n_steps, self.max_steps = every_n_steps, max_steps
+        self._told: set[str] = set()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What all evaluators find before anything is learned, to compare with; the same for any number of starts."""
         assert isinstance(pl_module, Pretraining)
         if self.untrained and pl_module.steps_done == 0:
-            scores = measure(pl_module.model, self.evaluators)
+            scores = measure(pl_module.model, self.evaluators, self._failed)
             if trainer.is_global_zero:
                 with _a_full_disk_is_a_warning("what was measured before the first step"):
                     results.write(results.baseline_of(self.directory.path), 0, "", False, scores)
@@ -63,19 +64,25 @@ class Evaluation(pl.Callback):
         if due:
             average = pl_module.ema if self.ema else None
             with average.swapped() if average is not None else nullcontext():
-                scores = measure(pl_module.model, due)
+                scores = measure(pl_module.model, due, self._failed)
             pl_module.all_measured = len(due) == len(self.evaluators)
             pl_module.held_out = {f"heldout/{name}": score["value"] for name, score in scores.items()}
             if trainer.is_global_zero:
                 self._report(step)
                 with _a_full_disk_is_a_warning(f"what was measured after step {step} (it stands in metrics.jsonl)"):
-                    self.directory.write_results(step, scores, tables_of(due))
+                    self.directory.write_results(step, scores, tables_of(due), pl_module.all_measured)
                 shown.write_all(self.directory.path, step, due)
 
     def due(self, step: int) -> list[Evaluator]:
         """The evaluators that measure after ``step``; all at the end."""
         every = [getattr(one, "every_n_steps", None) or self.every_n_steps for one in self.evaluators]
         return [one for one, n in zip(self.evaluators, every, strict=True) if step % n == 0 or step == self.max_steps]
+
+    def _failed(self, evaluator: Evaluator, error: Exception) -> None:
+        """What cannot be measured (all samples of one class, say) is no reason to lose what is learned."""
+        if str(error) not in self._told:
+            self._told.add(str(error))
+            log.warning("%s; the run goes on without these values", error)
 
     def _report(self, step: int) -> None:
         """Held-out samples that could not be used go to quarantine, once a run, and count against no budget."""

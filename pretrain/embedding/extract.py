@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from data.errors import InputError, choices
 from modalities.encoder import POOLS, Encoder
+from modalities.image.encoder import ImageEncoder
 from modalities.transformer import Transformer
 
 OWN = "own"
@@ -51,11 +52,7 @@ class Extractor:
     @torch.no_grad()
     def __call__(self, inputs: dict[str, Any]) -> Tensor:
         """What the encoder takes of B samples -> (B, D) float32, not normalised."""
-        if self.pool == OWN:
-            pooled = self.encoder.pooled(inputs)
-        else:
-            tokens, layout = self.encoder(inputs)
-            pooled = getattr(layout, self.pool)(tokens)
+        pooled = self.encoder.pooled(inputs, None if self.pool == OWN else self.pool)
         return (pooled if self.projection is None else self.encoder.projections[str(self.projection)](pooled)).float()
 
 
@@ -78,3 +75,5 @@ def _cut(encoder: Encoder, layer: int) -> None:
         raise InputError(f"--layer {layer} is not between 0 and {len(trunk.blocks)}, the blocks of this encoder")
     trunk.blocks = nn.ModuleList(list(trunk.blocks)[:layer])
     trunk.norm = nn.Identity()
+    if isinstance(encoder, ImageEncoder):
+        encoder.pooled_norm = None  # the last norm as well

@@ -9,7 +9,7 @@ import numpy as np
 
 from data.label import Label
 from data.sample import Sample
-from modalities.prepare import Batch, Item, Prepare
+from modalities.prepare import Batch, Item, Prepare, joined_needs
 from modalities.view import View
 
 
@@ -28,8 +28,7 @@ class Labelled:
     @property
     def needs(self) -> dict[str, tuple[str, ...]]:
         """Those of all sides, and the class."""
-        found = {what: wanted for side in self.sides.values() for what, wanted in side.needs.items()}
-        return found | ({"class": (self.label.member,)} if self.label else {})
+        return joined_needs(self.sides) | ({"class": (self.label.member,)} if self.label else {})
 
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
         """``{"sides": {name: item}, "label": class or "", "note": {"key": ..., "view": {name: view}}}``."""

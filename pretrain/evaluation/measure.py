@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
+from data.errors import InputError
 from pretrain.evaluation.scores import Evaluator, Scores
 from pretrain.model import Model
 from pretrain.sharding.shard import reshard
 
 
-def measure(model: Model, evaluators: list[Evaluator]) -> Scores:
-    """What all ``evaluators`` find, with the model in evaluation mode."""
+def measure(
+    model: Model, evaluators: list[Evaluator], failed: Callable[[Evaluator, Exception], None] | None = None
+) -> Scores:
+    """What all ``evaluators`` find, with the model in evaluation mode.
+
+    Args:
+        model: as it is now.
+        evaluators: of its run; every rank has the same.
+        failed: told of one that its samples give nothing to measure by, on every rank; None: that is an error.
+    """
     model.eval()
     scores: Scores = {}
     with torch.no_grad():
         for evaluator in evaluators:
-            scores |= model.run(evaluator, model)
+            try:
+                scores |= model.run(evaluator, model)
+            except InputError as error:
+                if failed is None:
+                    raise
+                failed(evaluator, error)
     for evaluator in evaluators:
         getattr(evaluator, "forget", lambda: None)()  # embeddings of these very weights
     model.train()

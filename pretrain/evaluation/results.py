@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def baseline_of(run: Path) -> Path:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """``{"step", "checkpoint", "averaged", "metrics", "tables"}``; None where there is no such file of ours."""
+    """What :func:`write` wrote; None where there is no such file of ours."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -46,6 +46,7 @@ def write(
     averaged: bool,
     metrics: Mapping[str, Mapping[str, float]],
     tables: Mapping[str, Any] | None = None,
+    evaluators: Iterable[str] = (),
 ) -> None:
     """Adds ``metrics`` and ``tables`` to what the file says of the same weights; what it says of others goes.
 
@@ -56,6 +57,7 @@ def write(
         averaged: whether the moving average was measured.
         metrics: name -> value and chance.
         tables: evaluator -> what it says beyond numbers, see :func:`pretrain.evaluation.scores.tables_of`.
+        evaluators: names of those that have measured, also of such as give no metrics.
 
     Raises:
         OSError: the disk does not take it.
@@ -63,7 +65,8 @@ def write(
     old = read(path)
     same = old is not None and old.get("checkpoint") == checkpoint and old.get("averaged") == averaged
     measured = joined(old if same else None, {"metrics": metrics, "tables": tables or {}})
-    found = {"step": step, "checkpoint": checkpoint, "averaged": averaged, **measured}
+    names = sorted({*evaluators, *((old or {}).get("evaluators", ()) if same else ())})
+    found = {"step": step, "checkpoint": checkpoint, "averaged": averaged, "evaluators": names, **measured}
     make(path.parent)
     replace(path, (json.dumps(found, indent=1) + "\n").encode())
 
@@ -73,6 +76,11 @@ def joined(*parts: Mapping[str, Any] | None) -> dict[str, Any]:
     there = [part for part in parts if part is not None]
     kinds = ("metrics", "tables")
     return {kind: {name: one for part in there for name, one in part.get(kind, {}).items()} for kind in kinds}
+
+
+def of_its_step(found: Mapping[str, Any]) -> dict[str, Any]:
+    """``results.json`` of a run without the metrics that were measured last at an earlier step."""
+    return {**found, "metrics": {name: one for name, one in found["metrics"].items() if "step" not in one}}
 
 
 def drop_after(run: Path, step: int) -> None:

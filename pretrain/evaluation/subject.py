@@ -103,6 +103,11 @@ class Subject:
         return measure(self.model, self.evaluators)
 
     @property
+    def names(self) -> list[str]:
+        """Of the evaluators, the held-out values of tasks aside."""
+        return [name for one in self.evaluators if (name := getattr(one, "name", ""))]
+
+    @property
     def tables(self) -> dict[str, list[Table]]:
         """What they said beyond numbers when they measured last."""
         return tables_of(self.evaluators)

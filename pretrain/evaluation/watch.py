@@ -65,6 +65,8 @@ class Watcher:
         self.directory, self.subject, self.max_steps = directory, subject, max_steps
         self.every_s, self.patience_s, self.said = every_s, patience_s, said
         self.passed: dict[str, str] = {}  # digests of those that cannot be read, and why
+        # Of those taken: another watcher may put values of another kind (of the average, say) in the place of ours.
+        self.done: set[str] = set()
         self._alive = time.monotonic()
 
     def run(self) -> int:
@@ -80,14 +82,14 @@ class Watcher:
                 time.sleep(self.every_s)
 
     def left(self) -> list[Path]:
-        """Published checkpoints without a result of their own, the oldest first."""
+        """Published checkpoints without a result of these evaluators, of weights of this kind; the oldest first."""
         found = []
         for path in reversed(checkpoint.published(self.directory.checkpoints)):
             try:
                 digest = digest_of(path)
             except OSError:
                 continue  # pruned this moment
-            if digest not in self.passed and not self._has_result(path, digest):
+            if digest not in self.passed and digest not in self.done and not self._has_result(path, digest):
                 found.append(path)
         return found
 
@@ -103,7 +105,10 @@ class Watcher:
 
     def _has_result(self, path: Path, digest: str) -> bool:
         found = results.read(results.path_of(self.directory.path, checkpoint.step_of(path)))
-        return found is not None and found.get("checkpoint") == digest
+        if found is None or found.get("checkpoint") != digest:
+            return False
+        names = set(self.subject.names)
+        return found.get("averaged") == self.subject.averaged and names <= set(found.get("evaluators", names))
 
     def _try(self, path: Path) -> bool:
         """Evaluates a checkpoint, unless another watcher is at it or has done it, or it is gone."""
@@ -124,8 +129,9 @@ class Watcher:
                     self.passed[digest] = str(error)
                 return False
             scores = self.subject.measure()
+            self.done.add(digest)
             file = results.path_of(self.directory.path, step)
-            results.write(file, step, digest, self.subject.averaged, scores, self.subject.tables)
+            results.write(file, step, digest, self.subject.averaged, scores, self.subject.tables, self.subject.names)
             shown.write_all(self.directory.path, step, self.subject.evaluators)
         self.said(step, len(scores))
         return True

@@ -50,7 +50,7 @@ class Origin:
             return None
         step = self.content.step
         parts = [evaluations.read(evaluations.path_of(self.run.path, step)), self.run.results()]
-        own = [part for part in parts if part is not None and part["step"] == step]
+        own = [evaluations.of_its_step(part) for part in parts if part is not None and part["step"] == step]
         return {"step": step, **evaluations.joined(*own)} if own else None
 
     def baseline(self) -> dict[str, Any]:

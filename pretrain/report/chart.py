@@ -6,13 +6,13 @@ numbers that a reader may point at travel with it as JSON.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from pretrain.report.axis import SIDE, Axis, words
 from pretrain.report.curve import Curve
+from pretrain.report.document import script_json
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Chart:
             ]
             lines.append({"name": line.name, "look": line.look, "points": points})
         marks = [[round(across.at(step)), text] for step, text in self.marks]
-        return json.dumps({"lines": lines, "marks": marks}, separators=(",", ":")).replace("</", "<\\/")
+        return script_json({"lines": lines, "marks": marks})
 
 
 def _drawn(line: Line, across: Axis, up: Axis) -> Iterable[str]:

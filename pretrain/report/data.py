@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -18,20 +17,21 @@ _LANGUAGES = 8
 def data(facts: Facts) -> str:
     """The section, "" where nothing is known."""
     known = {str(one["name"]): one for one in facts.card}
-    last = facts.metrics[-1] if facts.metrics else {}
+    # Not simply the last: that may be of `pretrain evaluate`, at a step that the run wrote no row of.
+    counted = [row for row in facts.metrics if any(name.endswith("/samples") for name in row)]
+    last = counted[-1] if counted else {}
     drawn = {
         _source(name.removesuffix("/samples")): (int(value), float(last.get(f"{name.removesuffix('samples')}epoch", 0)))
         for name, value in last.items()
         if name.endswith("/samples")
     }
-    rejected = Counter(str(row.get("task", "")) for row in facts.quarantine)
     rows = []
     for name in dict.fromkeys([*known, *drawn]):
         one, (samples, epochs) = known.get(name, {}), drawn.get(name, (0, 0.0))
         holds = [f"{one['samples']:,} samples in {one['shards']:,} shards" if one else "", *_holds(one)]
         rows.append(
             f"<tr><td>{escape(name)}</td><td>{_lines(holds)}</td><td>{_lines(_about(one))}</td>"
-            f"<td>{samples:,}</td><td>{words(epochs)}</td><td>{rejected[name.partition('.')[0]]:,}</td></tr>"
+            f"<td>{samples:,}</td><td>{words(epochs)}</td><td>{facts.rejected.tasks[name.partition('.')[0]]:,}</td></tr>"
         )
     head = ("task.source", "holds", "languages, licence", "drawn", "epochs", "quarantine of the task")
     return table("Data", head, rows, "numbers data")

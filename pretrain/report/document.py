@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from html import escape
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 _HERE = resources.files("pretrain.report")
 # Whatever got into a config or a metric's name: nothing is loaded from anywhere but the file itself.
@@ -24,6 +26,11 @@ def document(title: str, parts: Iterable[str]) -> str:
         f"<title>{escape(title)}</title><style>{style}</style></head><body><main>{''.join(parts)}</main>"
         f"<script>{script}</script></body></html>\n"
     )
+
+
+def script_json(value: Any) -> str:
+    """``value`` as JSON that may stand in a script element: no text in it begins or ends anything there."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
 
 
 def save(text: str, target: Path) -> Path:

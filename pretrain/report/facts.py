@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from data.errors import InputError
 from pretrain import datacard
 from pretrain.evaluation import results as evaluations
 from pretrain.evaluation import shown
+from pretrain.report.rejected import Rejected, read_rejected
 from pretrain.report.rows import Row, read_rows
 from pretrain.run import CONFIG, EVENTS, METRICS, QUARANTINE, RESULTS, SPEED, STARTS, is_start
 
@@ -35,7 +35,7 @@ class Facts:
         metrics, speed: rows by step; of long runs a part.
         starts: rows of ``starts.jsonl``.
         events: rows of ``events.jsonl``.
-        quarantine: rows of the quarantine files.
+        rejected: samples that could not be used.
         results: ``{"step": ..., "metrics": ..., "tables": ...}`` of the last measurement, or None.
         shown: what evaluators show of held-out samples; see :mod:`pretrain.evaluation.shown`.
         card: what its sources hold; see :mod:`pretrain.datacard`.
@@ -47,7 +47,7 @@ class Facts:
     speed: list[Row]
     starts: list[Row]
     events: list[Row]
-    quarantine: list[Row]
+    rejected: Rejected
     results: dict[str, Any] | None
     shown: list[Row]
     card: list[Row]
@@ -61,10 +61,6 @@ class Facts:
     def resumes(self) -> list[int]:
         """Steps at which the run went on after an interruption."""
         return [row["step"] for row in self.starts[1:] if row["step"] > 0]
-
-    def kinds(self) -> Counter[str]:
-        """How many samples went to quarantine, by kind."""
-        return Counter(str(row.get("kind", "unusable")) for row in self.quarantine)
 
 
 def read_facts(path: Path) -> Facts:
@@ -81,7 +77,6 @@ def read_facts(path: Path) -> Facts:
         config = None
     if not isinstance(config, dict):
         raise InputError(f"'{path / CONFIG}' is not the config of a run any more")
-    rejected = [row for file in sorted(path.glob(f"{Path(QUARANTINE).stem}*.jsonl")) for row in read_rows(file)]
     return Facts(
         path=path,
         config=without_secrets(config),
@@ -89,7 +84,7 @@ def read_facts(path: Path) -> Facts:
         speed=read_rows(path / SPEED),
         starts=without_secrets(list(filter(is_start, read_rows(path / STARTS)))),
         events=read_rows(path / EVENTS),
-        quarantine=rejected,
+        rejected=read_rejected(sorted(path.glob(f"{Path(QUARANTINE).stem}*.jsonl"))),
         results=_newest(_results(path / RESULTS), evaluations.all_of(path)),
         shown=shown.all_of(path),
         card=without_secrets(datacard.read(path)),
@@ -127,7 +122,7 @@ def _newest(results: dict[str, Any] | None, later: list[dict[str, Any]]) -> dict
     if newest is None or (results is not None and results["step"] > newest["step"]):
         return results
     own = results if results is not None and results["step"] == newest["step"] else None
-    return {"step": newest["step"], **evaluations.joined(newest, own)}
+    return {"step": newest["step"], **evaluations.joined(own, newest, own and evaluations.of_its_step(own))}
 
 
 def _results(path: Path) -> dict[str, Any] | None:

@@ -5,13 +5,13 @@ All pictures of a side are one picture, a sheet, that every thumbnail shows a pa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from pretrain.evaluation.shown import Exhibit
 from pretrain.report.axis import SIDE
+from pretrain.report.document import script_json
 
 COLUMNS = 16
 """Pictures in a row of a sheet; see :mod:`pretrain.evaluation.exhibit`."""
@@ -65,7 +65,7 @@ def _gallery(number: int, one: Exhibit) -> str:
     }
     return (
         f'<div class="gallery" style="{sheets}"><h3>{escape(sides)}<small>after step {one["step"]:,}</small></h3>'
-        f'<script type="application/json" class="samples">{_json(data)}</script>{sounds}'
+        f'<script type="application/json" class="samples">{script_json(data)}</script>{sounds}'
         f'<div class="charts">{maps}</div><div class="hits">{found}</div></div>'
     )
 
@@ -90,7 +90,7 @@ def _map(one: Exhibit, drawn: Mapping[str, Any]) -> str:
         f"<b>{100 * drawn['share']:.0f} % of the variance</b></figcaption>"
         f'<div class="plot"><svg viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img" '
         f'aria-label="map of {len(points)} embeddings: {escape(side)}">{shapes}</svg></div>'
-        f'{f"<ul>{items}</ul>" if items else ""}<script type="application/json">{_json(points)}</script></figure>'
+        f'{f"<ul>{items}</ul>" if items else ""}<script type="application/json">{script_json(points)}</script></figure>'
     )
 
 
@@ -142,7 +142,3 @@ def _retrieval(cells: _Cells, one: Mapping[str, Any]) -> str:
 def _told(rows: Sequence[Sequence[int]], right: Any) -> str:
     first = sum(bool(right(query, found[0])) for query, *found in rows if found)
     return f"<small>{first} of {len(rows)} right at the first place</small>"
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")

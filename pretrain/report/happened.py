@@ -65,8 +65,8 @@ def _alarm(row: Row) -> Event:
 
 def _rejected(facts: Facts) -> Iterable[Event]:
     """One event a kind, where it was first seen."""
-    for kind, count in facts.kinds().items():
-        first = next(row for row in facts.quarantine if str(row.get("kind", "unusable")) == kind)
+    for kind, count in facts.rejected.kinds.items():
+        first = facts.rejected.first[kind]
         sample = f"{first.get('shard', '')} {first.get('key', '')}".strip()
         text = [f"quarantine: {count:,} sample{'s' * (count != 1)}, {kind.replace('_', ' ')}"]
         yield Event(int(first["step"]), "", [*text, f"first: {sample}: {first.get('reason', '')}"])

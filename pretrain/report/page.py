@@ -64,11 +64,10 @@ def _head(facts: Facts, name: str) -> str:
             ("samples a second", words(found["rate"]), f"{100 * found['wait']:.1f} % of the time waiting for data")
         )
         tiles.append(("computing", duration(found["seconds"]), _starts(facts)))
-    rejected = len(facts.quarantine)
-    if rejected:
-        tiles.append(
-            ("quarantine", f"{rejected:,}", ", ".join(f"{n} {kind}" for kind, n in facts.kinds().most_common(3)))
-        )
+    kinds = facts.rejected.kinds
+    if kinds:
+        told = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(3))
+        tiles.append(("quarantine", f"{kinds.total():,}", told))
     cards = "".join(
         f"<div><dt>{escape(t)}</dt><dd>{escape(v)}</dd><small>{escape(s)}</small></div>" for t, v, s in tiles
     )
@@ -100,7 +99,8 @@ def _results(facts: Facts) -> str:
             told = words(float(chance))
             length, mark = (100 * min(1.0, max(0.0, number / most)) for number in (value, float(chance)))
             bar = f'<span class="meter"><i style="width:{length:.1f}%"></i><b style="left:{mark:.1f}%"></b></span>'
-        rows.append(f"<tr><td>{breakable(name)}</td><td>{words(value)}</td><td>{told}</td><td>{bar}</td></tr>")
+        older = f" <small>step {score['step']:,}</small>" if "step" in score else ""
+        rows.append(f"<tr><td>{breakable(name)}{older}</td><td>{words(value)}</td><td>{told}</td><td>{bar}</td></tr>")
     return (
         f"<section><h2>Held out</h2><p>after step {facts.results['step']:,}; "
         "the mark on a bar is what guessing would give</p>"

@@ -14,7 +14,7 @@ from PIL import Image
 from data.errors import SampleError
 from data.sample import Sample
 from modalities.audio.prepare import EXTENSIONS as SOUNDS
-from modalities.image.prepare import DAMAGE, FORMATS
+from modalities.image.prepare import DAMAGE, FORMATS, pixels_of
 from modalities.image.prepare import EXTENSIONS as PICTURES
 from modalities.text.member import TextMember
 
@@ -24,6 +24,7 @@ SECONDS = 10.0
 MAX_PIXELS = 64_000_000
 _KINDS = {"flac": "audio/flac", "wav": "audio/wav", "ogg": "audio/ogg", "mp3": "audio/mpeg"}
 _WHOLE = 400_000  # bytes of a recording that goes into the page as it is
+_TOO_LARGE = '<p class="note">too large a picture</p>'
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1d1d1f;background:#fff}
 section{border-top:1px solid #d0d0d5;padding:1rem 0}ol{display:flex;flex-wrap:wrap;gap:1rem;list-style:none;padding:0}
@@ -98,12 +99,14 @@ def _picture(content: bytes) -> str:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                return '<p class="note">too large a picture</p>'
+                return _TOO_LARGE
             image.draft("RGB", (SIDE, SIDE))
-            small = image.convert("RGB")
+            small = Image.fromarray(pixels_of(image, (0, 0, *image.size)).permute(1, 2, 0).numpy())
             small.thumbnail((SIDE, SIDE))
             file = io.BytesIO()
             small.save(file, "JPEG", quality=82)
+    except Image.DecompressionBombError:
+        return _TOO_LARGE
     except DAMAGE:
         return '<p class="note">a damaged picture</p>'
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data.errors import InputError, SampleError
+from data.errors import InputError, SampleError, choices
 from data.sample import Sample
 from data.store.store import Store
 from pretrain.embedding.extract import NONE, Extractor
@@ -45,6 +46,7 @@ class Asker:
         run: where the run lies now; None: where it lay.
         encoder: for queries; None: the one of the run that takes what is asked with.
         roots: packages that the user trusts.
+        changed: arguments of what prepares a query that are to be others than those of the table, or of the run.
     """
 
     def __init__(
@@ -54,8 +56,9 @@ class Asker:
         run: str | None = None,
         encoder: str | None = None,
         roots: tuple[str, ...] = (),
+        changed: Mapping[str, Any] | None = None,
     ) -> None:
-        self.table, self.store, self.named = table, store, encoder
+        self.table, self.store, self.named, self.changed = table, store, encoder, dict(changed or {})
         self._run, self._roots = run, roots
         self._extractor = cache(self._make)
 
@@ -124,7 +127,7 @@ class Asker:
             raise InputError(f"--file '{path}' cannot be read: {error.strerror}") from None
         trained = self.trained
         for name in trained.encoders:
-            prepare = trained.prepare(name, self._loose(trained, name))
+            prepare = trained.prepare(name, loose_node(self._node(trained, name)))
             if any(extension in wanted for wanted in prepare.needs.values()):
                 return self._embedded(prepare.modality, path.name, Sample("", path.name, {extension: content}))
         raise InputError(f"--file '{path}': no encoder of '{trained.place}' takes files of this kind")
@@ -142,15 +145,21 @@ class Asker:
 
     def _embedded(self, modality: str, title: str, sample: Sample) -> Query:
         trained, name, extractor = self._extractor(modality)
-        prepare = trained.prepare(name, self._loose(trained, name))
+        node = self._node(trained, name)
+        for key in self.changed:
+            if key not in node:
+                raise InputError(f"--prepare {key}: what prepares a query takes no such argument; {choices(key, node)}")
+        prepare = trained.prepare(name, loose_node(node))
         try:
             item = prepare(sample, np.random.default_rng(0), False)
         except SampleError as error:
             raise InputError(f"{title} cannot be searched for: {error}") from None
         return Query(title, extractor(prepare.collate([item]))[0].numpy(), sample)
 
-    def _loose(self, trained: Trained, name: str) -> dict[str, Any]:
-        return loose_node(trained.prepare_node(name, self.table.recipe.projection is not None))
+    def _node(self, trained: Trained, name: str) -> dict[str, Any]:
+        recipe = self.table.recipe
+        node = recipe.prepare if name == recipe.encoder else trained.prepare_node(name, recipe.projection is not None)
+        return {**node, **{key: value for key, value in self.changed.items() if key in node}}
 
 
 def _comparable(a: Table, b: Table) -> bool:

@@ -96,7 +96,7 @@ def _once(arguments: argparse.Namespace, given: list[str]) -> int:
     own = arguments.out.expanduser() if arguments.out else None
     file = own or (results.baseline_of(run.path) if arguments.untrained else results.path_of(run.path, step))
     try:
-        results.write(file, step, of, subject.averaged, scores, tables)
+        results.write(file, step, of, subject.averaged, scores, tables, subject.names)
         if run is not None and not arguments.untrained and arguments.out is None:
             shown.write_all(run.path, step, subject.evaluators)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
@@ -58,8 +59,8 @@ def main(argv: list[str]) -> int:
     limit = parse_size(arguments.fits, "--fits") if arguments.fits else None
     for name in ("tflops", "price"):
         value = getattr(arguments, name)
-        if value is not None and value <= 0:
-            raise InputError(f"--{name} {value:g} is not more than 0")
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"--{name} {value:g} is no number above 0")
     from pretrain import config
 
     composed = config.load(arguments.overrides, arguments.config_dir)

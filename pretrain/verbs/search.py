@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from data.errors import InputError
 from pretrain.verbs import options
+from pretrain.verbs.embed import changed_of
 
 if TYPE_CHECKING:
     from data.store.store import Store
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_json(top)
     add("--run", metavar="RUN", help="where the run lies now, if not where it lay")
     add("--encoder", metavar="NAME", help="for texts and files, where several of the run would do")
+    add("--prepare", metavar="KEY=VALUE", action="append", default=[], help="of a query, e.g. tokenizer=FILE")
     options.add_trust(top)
     options.add_store(top)
     return top
@@ -75,7 +77,8 @@ def _answers(arguments: argparse.Namespace, table: Table, store: Store) -> list[
     from pretrain.search.nearest import nearest
     from pretrain.search.query import Asker
 
-    asker = Asker(table, store, arguments.run, arguments.encoder, tuple(arguments.trust))
+    changed = changed_of(arguments.prepare)
+    asker = Asker(table, store, arguments.run, arguments.encoder, tuple(arguments.trust), changed)
     of = Table(arguments.of) if arguments.of else table
     queries = [asker.text(text) for text in arguments.text]
     queries += [asker.file(path) for path in arguments.file]

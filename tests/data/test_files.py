@@ -33,6 +33,17 @@ def test_files_named_one_by_one_stay_in_that_order(folder):
     assert [one.key for one in samples(stream)] == ["e.txt", "c.txt"]
 
 
+def test_links_to_nowhere_are_left_out_and_what_goes_meanwhile_is_a_bad_sample(folder):
+    (folder / "link.txt").symlink_to("/nowhere.txt")
+    stream = FileStream("files", [str(folder)], ["txt"])
+    assert len(stream) == 3
+    before = stream.fingerprint()
+    (folder / "e.txt").unlink()
+    assert stream.fingerprint() != before
+    with pytest.raises(SampleError, match="cannot be read"):
+        samples(stream)
+
+
 def test_the_fingerprint_knows_names_and_sizes(folder):
     before = FileStream("files", [str(folder)], ["txt"]).fingerprint()
     assert FileStream("files", [str(folder)], ["txt"]).fingerprint() == before

@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from data.errors import InputError
+from pretrain.closing import table
 from pretrain.run import METRICS, QUARANTINE, SPEED, RunDirectory
 
 
@@ -54,6 +55,20 @@ def test_config_and_results_survive(tmp_path):
     assert RunDirectory(str(tmp_path), rank=1).frozen_config() == config
     assert run.results() == {"step": 3, "metrics": {"m": {"value": 0.5, "chance": 0.1}}}
     assert json.loads((tmp_path / "starts.jsonl").read_text()) == {"overrides": []}
+
+
+def test_what_is_measured_less_often_stays_in_the_results_with_its_step(tmp_path):
+    run = RunDirectory(str(tmp_path))
+    run.write_results(4, {"a": {"value": 1.0}, "b": {"value": 2.0}}, {"a": ["first"], "b": ["other"]})
+    run.write_results(6, {"a": {"value": 3.0}}, {"a": ["second"]}, whole=False)
+    run.write_results(7, {}, {}, whole=False)
+    found = run.results()
+    assert found["step"] == 7
+    assert found["metrics"] == {"a": {"step": 6, "value": 3.0}, "b": {"step": 4, "value": 2.0}}
+    assert found["tables"] == {"a": ["second"], "b": ["other"]}
+    assert "a (step 6)" in table(found["metrics"])
+    run.write_results(8, {"a": {"value": 5.0}})
+    assert run.results() == {"step": 8, "metrics": {"a": {"value": 5.0}}}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"step": 3}'])

@@ -58,6 +58,8 @@ def guessed_outcome(test: Test, found: Guesses, entries: int) -> Outcome | None:
         found: what the model thinks.
         entries: V of the vocabulary.
     """
+    if not found.notes:
+        return None
     if test.kind == ABILITY:
         places = np.flatnonzero(found.ranks[ORIGINAL])
         rank, wanted = found.ranks[ORIGINAL][places], f"rank <= {test.top}"

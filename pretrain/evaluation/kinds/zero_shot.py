@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data.errors import InputError
+from data.errors import InputError, SampleError
 from data.sample import Sample
 from modalities.prepare import Prepare
 from pretrain.devices import moved
@@ -58,6 +59,9 @@ class ZeroShot(EmbeddingEvaluator):
             raise InputError("templates is an empty list; give '{}' for the bare name of a class")
         self.templates, self.classes = list(templates), None if classes is None else [str(one) for one in classes]
         self.names = {str(label): name for label, name in (names or {}).items()}
+        twice = [label for label, count in Counter(self.classes or ()).items() if count > 1]
+        if twice:
+            raise InputError(f"classes has '{twice[0]}' twice, and nothing could tell one from the other")
         self._prepare: Prepare | None = None
 
     def sides(self, source: str) -> dict[str, str]:
@@ -107,6 +111,13 @@ class ZeroShot(EmbeddingEvaluator):
         assert self._prepare is not None
         encoder = model.sides({"texts": str(self.encoders["texts"])})["texts"]
         samples = [Sample("", "text", {TEXT: text.encode()}) for text in texts]
-        items = [self._prepare(sample, np.random.default_rng(0), False) for sample in samples]
+        items = []
+        for text, sample in zip(texts, samples, strict=True):
+            try:
+                items.append(self._prepare(sample, np.random.default_rng(0), False))
+            except SampleError as error:
+                raise InputError(
+                    f"evaluators.{self.name}: the text '{text}' of a class cannot be used: {error}"
+                ) from None
         inputs = moved(self._prepare.collate(items), next(encoder.parameters()).device)
         return Extractor(encoder, projection=str(self.embed_dim))(inputs).cpu().numpy()

@@ -22,10 +22,17 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def ranks(changed: np.ndarray, originals: np.ndarray) -> np.ndarray:
     """(N, D) twice -> (N,) int64: as how near each changed row finds its own original among all, from 1.
 
-    A tie counts as being behind, so that a collapsed encoder finds nothing.
+    A tie counts as being behind, so that a collapsed encoder finds nothing. The same sample twice in a source is no
+    rival of itself: rows that equal one's own original are left out, unless all are alike.
     """
     similar = units(changed) @ units(originals).T
-    return (~(similar < similar.diagonal()[:, None])).sum(1)  # NaN is no success either
+    _, kinds = np.unique(originals, axis=0, return_inverse=True)
+    kinds = kinds.reshape(-1)  # numpy 2.0 gives it another shape
+    rivals = kinds[None, :] != kinds[: len(changed), None]
+    if not rivals.any():
+        rivals[:] = True
+    np.fill_diagonal(rivals, True)
+    return (rivals & ~(similar < similar.diagonal()[:, None])).sum(1)  # NaN is no success either
 
 
 def nearest_class(rows: np.ndarray, originals: np.ndarray, labels: Sequence[str]) -> np.ndarray:

@@ -94,12 +94,12 @@ def fit(
 
 
 def split(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """(N,) bool: which rows are set aside, ``share`` of each class, none of a class with one row."""
+    """(N,) bool: which rows are set aside: ``share`` of each class, at least one, none of a class with one row."""
     draw = np.random.default_rng(seed)
     aside = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         places = draw.permutation(np.flatnonzero(labels == label))
-        aside[places[: round(share * len(places)) if len(places) > 1 else 0]] = True
+        aside[places[: max(1, round(share * len(places))) if len(places) > 1 else 0]] = True
     return aside
 
 
@@ -117,7 +117,8 @@ def probe(
         train: (N, D).
         labels: (N,) numbers of classes.
         count: C.
-        strengths: those tried, strongest regularisation first; of equally good ones the first is taken.
+        strengths: those tried, strongest regularisation first; of equally good ones the first is taken. Where rows of
+            two classes cannot be set aside, the one nearest to 1 is.
         share: of the rows that are set aside to choose by.
         seed: of that split.
 
@@ -125,8 +126,9 @@ def probe(
         The classifier, the scale of its features, and the strength that was chosen.
     """
     aside = split(labels, share, seed)
-    best = strengths[0]
-    if aside.any() and len(strengths) > 1:
+    # Rows of one class alone are all right with the strongest, which says that class of everything.
+    best = min(strengths, key=lambda strength: abs(np.log(strength)))
+    if len(np.unique(labels[aside])) > 1 and len(strengths) > 1:
         scale = scale_of(train[~aside])
         rows, held = scale(train[~aside]), scale(train[aside])
         model, top = None, -1.0

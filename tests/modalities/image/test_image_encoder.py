@@ -54,6 +54,20 @@ def test_mean_leaves_the_class_token_out():
     torch.testing.assert_close(encoder.pooled(x), tokens[:, 1:].mean(1))
 
 
+@pytest.mark.parametrize("pooled_norm", [False, True])
+def test_another_pool_is_what_an_encoder_with_that_pool_gives(pooled_norm):
+    torch.manual_seed(0)
+    x = {"pixels": pixels(3)}
+    encoders = {
+        pool: ImageEncoder(24, 8, 16, 2, 4, pool=pool, class_token=True, pooled_norm=pooled_norm)
+        for pool in ("first", "mean", "max")
+    }
+    weights = encoders["first"].state_dict()
+    for pool, encoder in encoders.items():
+        encoder.load_state_dict(weights)
+        torch.testing.assert_close(encoders["first"].pooled(x, pool), encoder.pooled(x))
+
+
 def test_norm_of_the_pooled_vector_is_the_trunks_for_a_class_token():
     torch.manual_seed(0)
     plain = ImageEncoder(24, 8, 16, 2, 4, pool="first", trunk={"norm_eps": 1e-3})

@@ -108,6 +108,21 @@ def test_every_kind_of_picture_becomes_three_channels_of_the_same_brightness():
     assert prepare.decode(encoded(rgb[:, :, 0] > 127)).unique().tolist() == [0, 255]  # one bit a pixel
 
 
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "RGB"])
+def test_what_is_transparent_is_white(mode):
+    """A black stroke on nothing, whose hidden colour is black or red."""
+    image = Image.new("RGBA", (30, 20), (255, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 10, 20))
+    buffer = io.BytesIO()
+    if mode == "RGB":
+        image.convert("RGB").save(buffer, "png", transparency=(255, 0, 0))
+    else:
+        image.convert(mode).save(buffer, "png")
+    pixels = ImagePrepare(20).decode(buffer.getvalue())
+    assert (pixels[:, :, :10] == 0).all()
+    assert (pixels[:, :, 10:] == 255).all()
+
+
 def test_crops_are_a_function_of_the_generator_and_held_out_pictures_have_none():
     prepare, one = ImagePrepare(16, scale=(0.3, 1.0), flip=0.5), sample(encoded(gradient()))
     crops = [prepare(one, generator(n), True)["pixels"] for n in (1, 1, 2)]

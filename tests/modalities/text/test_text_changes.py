@@ -58,6 +58,7 @@ def test_the_same_generator_gives_the_same_and_another_another():
         (lambda: CHANGES["case"]("camel"), "to 'camel' is unknown; choices: lower, title, upper"),
         (lambda: CHANGES["swap_words"](0), "times=0"),
         (lambda: Replace({}), "words is empty"),
+        (lambda: Replace({"New York": "Rome"}), "'New York' is no word of letters alone"),
         (lambda: Replace({"a": []}), "nothing in the place of 'a'"),
     ],
 )

@@ -223,6 +223,32 @@ def test_one_class_teaches_nothing(composed, data, tmp_path):
         scores(composed, *probes({"train": alike, "test": data["test"]}, "linear_probe"))
 
 
+def test_what_cannot_be_measured_costs_a_training_nothing_else(composed, data, tmp_path, caplog):
+    alike = labelled(tmp_path, "alike", 3, 0, cls=b"same")
+    more = probes({"train": alike, "test": data["test"]}, "linear_probe")
+    more += ["+evaluator@evaluators.y=neighbours", "evaluators.y.encoder=text"]
+    more += [f"evaluators.y.{name}={data[name]}" for name in ("train", "test")]
+    resolved, model = composed(*more)
+    evaluators = build_evaluators(resolved, model, Store())
+    callback = Evaluation(None, evaluators, 10, 95)
+    for _ in range(2):
+        assert list(measure(model, evaluators, callback._failed)) == ["y/accuracy"]
+    assert caplog.text.count("all samples of train have the class 'same'; the run goes on without these values") == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["evaluators.x.names={red_circle: ''}"], "the text '' of a class cannot be used: member txt is empty"),
+        (["evaluators.x.classes=[red_circle,red_circle,blue_square]"], "classes has 'red_circle' twice"),
+    ],
+)
+def test_classes_that_no_text_can_tell_apart_are_named(composed, data, more, message):
+    given = ["+evaluator@evaluators.x=zero_shot_image", f"evaluators.x.source={data['test']}"]
+    with pytest.raises(InputError, match=message):
+        scores(composed, *given, "evaluators.x.templates=['{}']", *more)
+
+
 def test_each_has_its_cadence_and_all_are_measured_at_the_end(composed, data, tmp_path):
     more = [*probes(data, "neighbours", "evaluators.x.every_n_steps=30")]
     more += ["+evaluator@evaluators.pair=image_text", f"evaluators.pair.source={data['test']}"]

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -43,6 +44,25 @@ def test_each_is_taken_once_the_oldest_first_until_the_last_step(watcher):
     assert said == [3, 6, 9]
     assert one.run() == 0
     assert steps_of(directory) == [3, 6, 9]
+
+
+def test_values_of_other_evaluators_or_weights_are_no_reason_to_pass_it_over(watcher):
+    directory, _, one = watcher([3])
+    assert one.run() == 1
+    file = results.path_of(directory.path, 3)
+    written = results.read(file)
+    for change in ({"evaluators": []}, {"averaged": True}):
+        one.done.clear()
+        one.subject.evaluators[0].name = "health"
+        results.replace(file, json.dumps({**written, **change}).encode())
+        assert one.run() == 1
+        assert "health" in results.read(file)["evaluators"]
+        assert results.read(file)["averaged"] is False
+        one.done.clear()
+        assert one.run() == 0
+    results.replace(file, json.dumps({**written, "averaged": True}).encode())
+    one.done.add(written["checkpoint"])  # two watchers that differ do not take turns for ever
+    assert one.run() == 0
 
 
 def test_what_another_has_done_since_one_looked_is_not_done_again(watcher):

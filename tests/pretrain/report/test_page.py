@@ -1,3 +1,4 @@
+import json
 import re
 import time
 
@@ -5,11 +6,13 @@ import pytest
 
 from data.errors import InputError
 from pretrain.cli import main
+from pretrain.evaluation import results as evaluations
 from pretrain.evaluation import shown
 from pretrain.evaluation.exhibit import MOST
 from pretrain.report.facts import read_facts, without_secrets
 from pretrain.report.happened import happened
 from pretrain.report.page import page, write_report
+from pretrain.report.rows import WHOLE
 from tests.pretrain.report.rundir import gallery, lines, make, start
 
 GALLERY = "shown/text-image-audio.json"
@@ -97,6 +100,36 @@ def test_a_long_run_costs_no_more(tmp_path):
     assert time.process_time() - began < 5
     assert len(html) < 3e6
     assert "40,000" in html
+
+
+def test_of_a_very_long_quarantine_every_sample_counts(tmp_path):
+    run = make(tmp_path / "run")
+    row = {"step": 5, "task": "mlm", "shard": "s" * 200, "key": "k", "kind": "not_utf8", "reason": "r"}
+    other = {**row, "step": 2, "kind": "too_long", "task": "clip"}
+    lines(run / "quarantine-00000.jsonl", [row] * 40_000 + [other] * 3)
+    facts = read_facts(run)
+    assert (run / "quarantine-00000.jsonl").stat().st_size > WHOLE
+    assert facts.rejected.kinds == {"not_utf8": 40_000, "too_long": 3}
+    assert facts.rejected.tasks == {"mlm": 40_000, "clip": 3}
+    assert "40,003" in page(facts)
+
+
+def test_what_was_drawn_is_told_also_after_an_evaluation_of_a_step_without_a_row(tmp_path):
+    run = make(tmp_path / "run")
+    before = re.findall("<td>3,200</td><td>4</td>", page(read_facts(run)))
+    assert before
+    evaluations.write(evaluations.path_of(run, 401), 401, "x", False, {"mlm/loss": {"value": 1.0}})
+    assert re.findall("<td>3,200</td><td>4</td>", page(read_facts(run))) == before
+
+
+def test_no_text_of_a_sample_ends_or_opens_a_script(tmp_path):
+    run = make(tmp_path / "run")
+    evil = gallery(4)
+    text = json.dumps(evil).replace("caption", "<!-- <script src=a.js> </script> caption")
+    shown.write(run, 400, "evil", json.loads(text))
+    for part in re.findall(r"<script[^>]*>(.*?)</script>", write_report(run).read_text(), re.DOTALL):
+        assert "<!--" not in part
+        assert "<script" not in part
 
 
 def test_samples_of_classes_are_coloured_and_galleries_bounded(tmp_path):

@@ -1,11 +1,17 @@
+import base64
+import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from data.sample import Sample
 from pretrain.cli import main
 from pretrain.embedding.table import Table
+from pretrain.search.gallery import Answer, page
 from tests.conftest import png, sentence
 from tests.pretrain.embedding.small import run
 
@@ -40,6 +46,39 @@ def test_a_sample_is_most_like_itself(folder, capsys, tmp_path):
     (found,) = search(folder, "audio", capsys, "--key", "own-3", "-k", "100")
     assert found["hits"][0]["key"] == "own-3"
     assert len(found["hits"]) == 12
+
+
+def test_a_query_is_prepared_as_the_samples_were(folder, capsys, tmp_path, tokenizer_path):
+    tokenizer, moved = tmp_path / "tokenizer.json", tmp_path / "moved.json"
+    tokenizer.write_bytes(Path(tokenizer_path).read_bytes())
+    run(tmp_path / "run", tokenizer)
+    shards, out = str(folder / "shards/own-*.tar"), ["--out", str(tmp_path / "short"), "--quiet"]
+    own = ["--encoder", "text", "--prepare", "max_tokens=4", "--prepare", f"tokenizer={moved}"]
+    tokenizer.rename(moved)
+    assert main(["embed", str(tmp_path / "run"), shards, *out, *own]) == 0
+    (found,) = search(tmp_path, "short", capsys, "--text", sentence(5), "-k", "1")
+    assert found["hits"][0]["score"] == pytest.approx(1, abs=1e-5)
+    out[1] = str(tmp_path / "image")
+    assert main(["embed", str(tmp_path / "run"), shards, *out, "--encoder", "image"]) == 0
+    assert main(["search", out[1], "--text", sentence(5)]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert search(tmp_path, "image", capsys, "--text", sentence(5), "--prepare", f"tokenizer={moved}")
+    assert main(["search", out[1], "--text", sentence(5), "--prepare", "tokeniser=x"]) == 2
+    assert "--prepare tokeniser: what prepares a query takes no such argument" in capsys.readouterr().err
+
+
+def test_pictures_are_shown_as_the_encoder_sees_them_and_bombs_are_not():
+    for content, shown in ((np.full((8, 8), 128 * 257, np.uint16), 128), (np.zeros((8, 8, 4), np.uint8), 255)):
+        file = io.BytesIO()
+        Image.fromarray(content).save(file, "png")
+        (data,) = re.findall(
+            'base64,([^"]+)', page("x", [Answer("q", Sample("", "", {"png": file.getvalue()}), [])], None)
+        )
+        assert np.abs(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int) - shown).max() <= 2
+    for side in (9000, 20_000):
+        file = io.BytesIO()
+        Image.new("1", (side, side)).save(file, "png")
+        assert "too large a picture" in page("x", [Answer("q", Sample("", "", {"png": file.getvalue()}), [])], None)
 
 
 def test_other_modalities_are_found_by_the_joint_space(folder, capsys):

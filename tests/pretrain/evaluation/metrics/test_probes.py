@@ -78,6 +78,14 @@ def test_few_of_each_class_and_the_smaller_within_the_larger():
     assert set(drawn[4]) != set(few(labels, 4, seed=2))
 
 
+@pytest.mark.parametrize("counts", [[2, 1], [2, 1, 1, 1], [50, 2, 2, 2], [8, 2, 2, 2], [2, 2, 2, 2], [1, 1], [3, 1, 1]])
+def test_small_classes_do_not_lead_to_the_strongest_penalty(counts):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    rows = 5 * np.eye(len(counts))[labels] + 0.01 * np.random.default_rng(0).standard_normal((len(labels), len(counts)))
+    model, scale, _ = probe(rows, labels, len(counts))
+    assert (model.classes(scale(rows)) == labels).all()
+
+
 def test_no_row_of_a_class_of_one_is_set_aside():
     aside = split(np.array([0] * 10 + [1]), 0.2, 0)
     assert aside[:10].sum() == 2
