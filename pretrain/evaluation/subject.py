@@ -19,7 +19,7 @@ from pretrain.evaluation.build import build_evaluators
 from pretrain.evaluation.measure import measure
 from pretrain.evaluation.scores import Scores, Table, tables_of
 from pretrain.model import build_model
-from pretrain.run import STARTS, RunDirectory
+from pretrain.run import STARTS, RunDirectory, is_start
 from pretrain.targets import COMMAND_LINE
 
 log = logging.getLogger("pretrain")
@@ -42,7 +42,7 @@ def compose(run: RunDirectory | None, state: Mapping[str, Any], given: Sequence[
     own = state.get("config")
     if not isinstance(own, Mapping) or not all(isinstance(own.get(key), Mapping) for key in ("encoders", "tasks")):
         raise InputError("the checkpoint does not say which encoders and tasks it is of (state.json: config)")
-    starts = [row for row in run.rows(STARTS) if "overrides" in row] if run is not None else []
+    starts = list(filter(is_start, run.rows(STARTS))) if run is not None else []
     past = [one for one in (starts[-1]["overrides"] if starts else []) if _key(one) not in COMMAND_LINE]
     composed = config.load([*past, *given], config_dir)
     tasks = {}
