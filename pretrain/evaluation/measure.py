@@ -22,16 +22,22 @@ def measure(
         evaluators: of its run; every rank has the same.
         failed: told of one that its samples give nothing to measure by, on every rank; None: that is an error.
     """
+
+    def tried(evaluator: Evaluator) -> Scores:
+        # Within the pass: one that an error leaves is not over for what gathers and releases its parameters.
+        try:
+            return evaluator(model)
+        except InputError as error:
+            if failed is None:
+                raise
+            failed(evaluator, error)
+            return {}
+
     model.eval()
     scores: Scores = {}
     with torch.no_grad():
         for evaluator in evaluators:
-            try:
-                scores |= model.run(evaluator, model)
-            except InputError as error:
-                if failed is None:
-                    raise
-                failed(evaluator, error)
+            scores |= model.run(tried, evaluator)
     for evaluator in evaluators:
         getattr(evaluator, "forget", lambda: None)()  # embeddings of these very weights
     model.train()
