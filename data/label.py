@@ -53,6 +53,8 @@ class Label:
             value = value[part]
         if not isinstance(value, str | int | float):
             raise SampleError(f"field {'.'.join(self.path)} is {type(value).__name__}, no class", "undecodable", "json")
+        if not str(value).strip():
+            raise SampleError(f"field {'.'.join(self.path)} is empty", "empty", "json")
         return str(value)
 
 
@@ -91,7 +93,10 @@ class TableLabel:
                     raise InputError(
                         f"label table '{table}' has no column '{column}' in {row.place}; {choices(column, row.fields)}"
                     )
-            name, text = _key(str(row.fields[key])), str(row.fields[field]).strip()
+            value = row.fields[field]
+            if isinstance(value, dict | list):
+                raise InputError(f"label table '{table}': '{field}' in {row.place} is no text and no number")
+            name, text = _key(str(row.fields[key])), "" if value is None else str(value).strip()
             if self.classes.setdefault(name, text) != text:
                 raise InputError(f"label table '{table}' gives '{name}' two classes: {self.classes[name]} and {text}")
 

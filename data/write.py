@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -92,6 +93,12 @@ class Shard:
             raise ValueError(f"key '{key}' must have a base name without dots: a sample's key ends at the first one")
         self._tar.write({"__key__": key, **members})
         self.tar_bytes += tar_bytes(members)
+
+    def abandon(self) -> None:
+        """Closes it without a name; what a full disk does not take of it any more is not missed."""
+        for part in (self._tar, self._stream):
+            with contextlib.suppress(OSError, ValueError):
+                part.close()
 
     def close(self) -> None:
         """Completes the shard, flushes it to disk, gives it its name and makes its index."""

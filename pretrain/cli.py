@@ -130,6 +130,7 @@ def _train(arguments: list[str]) -> int:
         return 0
     given = list(arguments)
     config_dir, file = _option(arguments, "--config-dir"), _option(arguments, "--config")
+    config_dir = os.path.expanduser(config_dir) if config_dir else config_dir
     show = _option(arguments, "--cfg")
     sweep = [a for a in arguments if a in ("-m", "--multirun")]
     overrides = [a for a in arguments if a not in sweep]
@@ -166,7 +167,12 @@ def _train(arguments: list[str]) -> int:
     if launch.needed(options["devices"]):
         from pretrain.ranks import check_spread
 
-        check_spread(composed, options["devices"] * options["num_nodes"])  # said once, not by each process
+        processes = options["devices"] * options["num_nodes"]
+        check_spread(composed, processes)  # said once, not by each process
+        if options["deterministic"] == "exact":
+            from pretrain.exact import check_exact
+
+            check_exact(composed, processes)
         shape = options["devices"], options["num_nodes"], composed["interruption"]["silence_s"]
         return launch.launch(given, *shape)
     host.tune()

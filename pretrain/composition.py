@@ -11,6 +11,8 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from pretrain.grammar import quoted
+
 # Parts of a config that are built from ``_target_`` nodes; their keys are checked against what is built.
 FREE = {
     "data",
@@ -48,6 +50,6 @@ def groups(config_dir: str | None = None) -> dict[str, list[str]]:
 def composed(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
     """The config with its interpolations; raises what Hydra and OmegaConf raise."""
     GlobalHydra.instance().clear()
-    own = [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"] if config_dir else []
+    own = [f"hydra.searchpath=[{quoted(f'file://{Path(config_dir).resolve()}')}]"] if config_dir else []
     with initialize_config_module("conf", version_base="1.3"):
         return compose("train", overrides=[*overrides, *own])

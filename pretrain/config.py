@@ -113,7 +113,10 @@ def _check_keys(node: Any, schema: type, where: str) -> None:
     for key in node:
         if key not in known:
             if not where and str(key) in groups():
-                raise InputError(f"a file of the group '{key}' lacks its first line, '# @package _global_'")
+                raise InputError(
+                    f"a file of the group '{key}' lacks its first line, '# @package _global_', or has a byte order "
+                    "mark in front of it"
+                )
             raise InputError(f"unknown key '{where}{key}'; {choices(str(key), known)}")
         hint = hints[key]
         if isinstance(hint, types.UnionType) or key in FREE or OmegaConf.is_missing(node, key):

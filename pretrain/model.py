@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -84,6 +85,14 @@ class Model(nn.Module):
                 )
 
 
+def _check_name(kind: str, name: object) -> None:
+    """Raises an InputError for what no part of a model, no metric and no file can be called."""
+    if not isinstance(name, str) or not name or re.search(r"[./]", name) or hasattr(nn.ModuleDict(), name):
+        raise InputError(
+            f"{kind}: {name!r} cannot be a name here; give a text without '.' and '/', and no name of torch's own"
+        )
+
+
 def build_model(config: Mapping[str, Any]) -> Model:
     """The model that a resolved config describes, initialised from its seed.
 
@@ -96,6 +105,9 @@ def build_model(config: Mapping[str, Any]) -> Model:
     specs = config["tasks"]
     if not specs:
         raise InputError("tasks is empty; a run needs at least one (see 'pretrain --help' for those there are)")
+    for kind in ("encoders", "tasks"):
+        for name in config[kind]:
+            _check_name(kind, name)
     roots, seed = tuple(config["trusted_roots"]), config["seed"]
     used = {name for spec in specs.values() for name in spec["encoders"].values()}
     for task, spec in specs.items():

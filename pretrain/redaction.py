@@ -26,7 +26,10 @@ _NAME = re.compile(rf"(?i)(?:^|[^a-z0-9]|[a-z0-9][_-]){_WORDS}$|^(?:token|pwd|si
 _ENVIRONMENT = re.compile(r"(?i)key(?!board|map)|token(?!iz)|secret|passw|pwd|credential|auth(?!or)|signature")
 _LEAST = 6  # characters of a value of the environment: shorter ones would blank out ordinary words
 _OPAQUE = frozenset({"places"})  # numbers packed into text, see pretrain.ledger
-_NOT_SECRET = re.compile(r"(?i)^(?:true|false|none|null|yes|no|auto|[0-9.]+|/.*|~.*|unix:.*)$")
+_NOT_SECRET = re.compile(r"(?i)^(?:true|false|none|null|yes|no|auto|[0-9.]+|unix:.*)$")
+# A path under a name such as SSH_AUTH_SOCK or KEY_FILE; keys in base 64 may begin with a slash as well.
+_PATH = re.compile(r"^[/~](?=.*[/.])[^+=]*$")
+_SURE = re.compile(r"(?i)(?:secret|passw\w*|pwd|token|_key)$")  # names of which even a number is a credential
 
 _QUERY = (
     r"[\w.-]*(?:token|key|secret|signature|credential|password|auth)[\w.-]*|"
@@ -42,7 +45,12 @@ _PATTERNS = (
         rf"\1{MASK}",
     ),
     (r"(?i)\b((?:bearer|basic|negotiate)\s+)[a-z0-9._~+/=-]{8,}", rf"\1{MASK}"),
-    (r"(?i)\b((?:x-)?(?:api|auth|access)-(?:key|token)\s*:\s*)" + _REST, rf"\1{MASK}"),
+    (r"(?i)\b((?:x-)?(?:api|auth|access|private|job|deploy)-(?:key|token)\s*:\s*)" + _REST, rf"\1{MASK}"),
+    (r"((?:^|\s)(?:-u|--user|--proxy-user)[ =]['\"]?[^\s:'\"]+:)" + _REST, rf"\1{MASK}"),
+    (
+        r"((?:^|\s)--(?:password|passwd|token|secret|api-key|auth-token|access-token)\s+['\"]?)(?!-)" + _REST,
+        rf"\1{MASK}",
+    ),
     (rf"(?i)((?:\b|_){_WORDS}['\"]?\s*[=:]\s*['\"]?)(?!\$\{{|null\b|none\b|\*\*\*)" + _REST, rf"\1{MASK}"),
     (r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b", MASK),
     (r"\bhf_[A-Za-z0-9]{16,}\b", MASK),
@@ -74,6 +82,8 @@ def redacted(value: Any, name: str = "") -> Any:
         return {key: redacted(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [redacted(inner, name) for inner in value]
+    if isinstance(value, int | float) and not isinstance(value, bool) and _NAME.search(name):
+        return MASK
     if not isinstance(value, str) or not value or name in _OPAQUE:
         return value
     return MASK if _NAME.search(name) else redact(value)
@@ -101,11 +111,17 @@ def _print_redacted(kind: type[BaseException], error: BaseException, trace: Trac
     print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
+def _is_secret(name: str, value: str) -> bool:
+    if value.isdigit():
+        return _SURE.search(name) is not None
+    return not (_NOT_SECRET.match(value) or _PATH.match(value) or os.path.lexists(os.path.expanduser(value)))
+
+
 def _values() -> list[str]:
     """The credentials that the environment holds, longest first: one may be part of another."""
     found = {
         value
         for name, value in os.environ.items()
-        if _ENVIRONMENT.search(name) and len(value) >= _LEAST and not _NOT_SECRET.match(value)
+        if _ENVIRONMENT.search(name) and len(value) >= _LEAST and _is_secret(name, value)
     }
     return sorted(found, key=lambda value: (-len(value), value))

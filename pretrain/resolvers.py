@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import sys
@@ -38,8 +39,11 @@ def demo_version() -> str:
 
 
 def below(folder: str | None, name: str) -> str | None:
-    """``folder/name``; None where there is no folder."""
-    return None if folder is None else os.path.join(folder, name)
+    """``folder/name``, where ``name`` may be a pattern and the folder's is none; None where there is no folder."""
+    if folder is None:
+        return None
+    known = glob.has_magic(name) and os.path.isdir(os.path.expanduser(folder))
+    return os.path.join(glob.escape(folder) if known else folder, name)
 
 
 def vocab_size(tokenizer: str | None) -> int | None:

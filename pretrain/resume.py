@@ -18,7 +18,7 @@ _NOISE = re.compile(r".*\.((attention_|mlp_|input_|feature_)?dropout|layer_drop)
 # What changes memory, time or place alone is not even said.
 _SILENT = re.compile(r".*\.checkpoint_blocks|trainer\.compile|(launcher|sweeper)\..*")
 _ORDER = re.compile(
-    r"seed|order\..*|tasks\.[^.]+\.(batch_size|alpha|source\.[^.]+\.weight|prepare\.(?!tokenizer$|.*\.tokenizer$).*)|tasks\.[^.]+"
+    r"seed|order\..*|tasks\.[^.]+\.(batch_size|alpha|source\..+\.weight|prepare\.(?!tokenizer$|.*\.tokenizer$).*)|tasks\.[^.]+"
 )
 
 

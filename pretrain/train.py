@@ -38,7 +38,7 @@ from pretrain.gradients import Gradients
 from pretrain.host import cores
 from pretrain.model import Model, build_model
 from pretrain.module import Pretraining
-from pretrain.optim.ema import Ema
+from pretrain.optim.ema import Ema, check_average
 from pretrain.optim.state import state_bytes
 from pretrain.preflight import look
 from pretrain.ranks import Process, check_spread, this_process
@@ -140,11 +140,8 @@ def ema_of(config: Mapping[str, Any], model: Model) -> Ema | None:
     Raises:
         InputError: it is to be measured, but not made.
     """
-    if config["ema"]["decay"] is None:
-        if config["evaluate"]["ema"]:
-            raise InputError("evaluate.ema=true needs averaged weights; give ema.decay=0.999 or so")
-        return None
-    return Ema(model, **config["ema"])
+    check_average(config)
+    return None if config["ema"]["decay"] is None else Ema(model, **config["ema"])
 
 
 def edge_of_a_step(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from data.errors import InputError, choices
 from data.pack import media
-from data.pack.row import Row
+from data.pack.report import Unusable
+from data.pack.row import Row, Source
 
 # Column names that are taken for a role when the user names none, best first.
 _TEXT = ("text", "content", "document", "body")
@@ -52,32 +54,44 @@ class Fields:
         return columns
 
 
-def detect(given: Fields, rows: Sequence[Row], source: str) -> Fields:
-    """Fills the roles that ``given`` leaves open from the columns of the first ``rows``.
+def detect(given: Fields, rows: Sequence[Row], source: Source) -> Fields:
+    """Fills the roles that ``given`` leaves open from the columns of the first ``rows`` of ``source``.
 
     Raises:
-        InputError: a given column is in none of the rows, roles exclude each other, or there is no text, image or
-            audio in any column of a usual name.
+        InputError: a given column is in no row, roles exclude each other, or there is no text, image or audio in any
+            column of a usual name.
     """
     columns = sorted({column for row in rows for column in row.fields})
     for role, column in given.named().items():
-        if column not in columns and column.split(".")[0] not in columns:
-            raise InputError(f"--{role} '{column}' is no field of '{source}'; {choices(column, columns)}")
+        names = {column, column.split(".")[0]}
+        if names.isdisjoint(columns) and not any(names & row.fields.keys() for row in source.rows(_pass_over)):
+            raise InputError(f"--{role} '{column}' is no field of '{source.name}'; {choices(column, columns)}")
     if given.text is not None and (given.image is not None or given.audio is not None):
         raise InputError(f"--text '{given.text}' is for documents; the text of an image or audio file is its --caption")
     fields = given if given.text or given.image or given.audio else _content(given, rows)
     if fields.text is None and not fields.files():
         raise InputError(
-            f"no field of '{source}' looks like text, an image or audio: name one with --text, --image or --audio; "
+            f"no field of '{source.name}' looks like text, an image or audio: name one with --text, --image, --audio; "
             f"fields: {', '.join(columns)}"
         )
     if fields.text is not None and given.caption is not None:
-        raise InputError(f"--caption '{given.caption}' needs images or audio, and '{source}' is taken for documents")
-    if fields.label is None:
-        fields = replace(fields, label=_first(_LABEL, rows, _is_scalar))
-    if fields.caption is None and fields.text is None:
-        fields = replace(fields, caption=_first(_CAPTION, rows, _is_text))
-    return fields
+        raise InputError(
+            f"--caption '{given.caption}' needs images or audio, and '{source.name}' is taken for documents"
+        )
+    return further(fields, *rows)
+
+
+def further(fields: Fields, *rows: Row) -> Fields:
+    """``fields`` with a label and a caption where those are open and ``rows`` have one; else ``fields`` itself."""
+    label = None if fields.label is not None else _first(_LABEL, rows, _is_scalar)
+    caption = None if fields.caption is not None or fields.text is not None else _first(_CAPTION, rows, _is_text)
+    found = {"label": label, "caption": caption}
+    changed = {role: column for role, column in found.items() if column is not None}
+    return replace(fields, **changed) if changed else fields
+
+
+def _pass_over(place: str, why: Unusable) -> None:
+    """What makes no row has no columns."""
 
 
 def _content(given: Fields, rows: Sequence[Row]) -> Fields:
@@ -101,4 +115,4 @@ def _is_text(value: object) -> bool:
 
 
 def _is_scalar(value: object) -> bool:
-    return isinstance(value, (str, int))
+    return isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))

@@ -46,6 +46,7 @@ class Files:
         self.total = len(files)
         self._files = files
         self._root = root
+        self._texts = {file.with_suffix(""): file for file in files if media.extension(file) == "txt"}
         self._stems = {file.with_suffix("") for file in files if media.extension(file) in media.EXTENSIONS}
 
     def rows(self, leave: Leave) -> Iterator[Row]:
@@ -63,8 +64,11 @@ class Files:
     def _fields(self, file: Path, relative: str) -> dict[str, str] | None:
         suffix, folder = media.extension(file), file.parent.name
         if suffix in media.EXTENSIONS:
-            beside = file.with_suffix(".txt")
-            caption = {"caption": _text(beside)} if beside.is_file() else {}
+            stem = file.with_suffix("")
+            # Of a glob the files beside those that were named are no part of the input, and captions all the same.
+            beside = [self._texts.get(stem), stem.with_name(f"{stem.name}.txt"), stem.with_name(f"{stem.name}.TXT")]
+            found = next((path for path in beside if path is not None and path.is_file()), None)
+            caption = {"caption": _text(found)} if found is not None else {}
             return {"file": relative, "folder": folder, **caption}
         if suffix not in TEXT:
             raise Unusable("table among images or audio" if is_table(file) else "unknown file type")

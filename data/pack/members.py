@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,6 +82,10 @@ def _caption(row: Row, column: str, required: bool) -> Members:
     if value is None and not required:
         return {}
     listed = isinstance(value, list)
+    if any(isinstance(item, Mapping | list) for item in (value if listed else ())):
+        raise InputError(
+            f"--caption '{column}' holds a list of objects in {row.place}; give a column of texts, or lists of them"
+        )
     texts = [str(item).strip() for item in (value if listed else [value]) if item is not None]
     texts = [text for text in texts if text]
     if not texts:
@@ -90,16 +95,20 @@ def _caption(row: Row, column: str, required: bool) -> Members:
 
 
 def _label(value: Any, column: str, required: bool) -> Members:
+    if isinstance(value, float) and math.isfinite(value):  # as tables write whole numbers where one is missing
+        value = int(value) if value.is_integer() else repr(value)
     text = str(value).strip() if isinstance(value, (str, int)) else ""
     if not text and required:
         raise Unusable("no label", column)
     return {"cls": _encoded(text)} if text else {}
 
 
+def _is_fact(value: Any) -> bool:
+    if isinstance(value, float) and not math.isfinite(value):  # which JSON has no word for
+        return False
+    return isinstance(value, (str, int, float)) and value != "" and len(str(value)) <= _SMALL
+
+
 def _facts(values: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     taken = {*fields.named().values(), "folder"}
-    return {
-        name: value
-        for name, value in values.items()
-        if name not in taken and isinstance(value, (str, int, float)) and value != "" and len(str(value)) <= _SMALL
-    }
+    return {name: value for name, value in values.items() if name not in taken and _is_fact(value)}

@@ -65,8 +65,7 @@ def pack(
     peeked = list(itertools.islice(rows, _PEEKED))
     if not peeked:
         raise InputError(f"nothing in '{source.name}' can be packed: {report.reasons() or 'it is empty'}")
-    packer = _Packer(replace(packing, fields=roles.detect(packing.fields, peeked, source.name)), packing.fields)
-    report.fields = packer.packing.fields.named()
+    packer = _Packer(replace(packing, fields=roles.detect(packing.fields, peeked, source)), packing.fields)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -76,6 +75,7 @@ def pack(
             splits.claim(split)
         for row in itertools.chain(peeked, rows):
             report.rows += 1
+            packer.adopt(row)
             try:
                 for split, key, content in packer.samples(row):
                     splits.add(split, key, content)
@@ -89,6 +89,7 @@ def pack(
         if not report.samples:
             raise InputError(f"nothing in '{source.name}' can be packed: {report.reasons()}")
         report.shards = splits.publish()
+    report.fields = packer.packing.fields.named()
     report.seconds = round(time.monotonic() - began, 3)
     text = json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n"
     (folder / report_name(packing.prefix)).write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -109,6 +110,12 @@ class _Packer:
         self._splits: dict[str, str] = {}
         """Name -> the value that it was made of."""
         self._keys = keys.Keys()
+
+    def adopt(self, row: Row) -> None:
+        """Takes a column for a role that is open yet, in whichever row it is filled first."""
+        fields = roles.further(self.packing.fields, row)
+        if fields is not self.packing.fields:
+            self.packing = replace(self.packing, fields=fields)
 
     def known_splits(self) -> tuple[str, ...]:
         if self.packing.fields.split is not None:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from data.write import Shard
 
 
+_MOST = 64
+"""Splits of a packing: each has a file open, and a column of so many values is of something else."""
+
+
 def _reported(report: Path) -> list[str]:
     try:
         shards = json.loads(report.read_text(encoding="utf-8"))["shards"]
@@ -65,6 +69,8 @@ class Splits:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for shard in self._open.values():
+            shard.abandon()
         shutil.rmtree(self._stage, ignore_errors=True)
         os.close(self._held)
 
@@ -96,6 +102,10 @@ class Splits:
         """
         if split in self._shards:
             return
+        if len(self._shards) == _MOST:
+            raise InputError(
+                f"--split makes more than {_MOST} sets of shards, the last of them '{split}'; name a column of few"
+            )
         name = re.compile(re.escape(self._stem(split)) + r"-\d{6}\.tar")
         self._give_way({path for path in self._folder.iterdir() if name.fullmatch(path.name)})
         self._shards[split] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class Tables:
 
     def __init__(self, name: str, files: list[Path], root: Path) -> None:
         self.name = name
-        self.total = sum(file.stat().st_size for file in files if is_table(file))
+        self.total = sum(file.stat().st_size for file in files if is_table(file) and file.is_file())
         self._files = files
         self._root = root
 
@@ -41,6 +42,9 @@ class Tables:
         for file in self._files:
             if not is_table(file):
                 leave(file.name, Unusable("file beside the tables"))
+                continue
+            if not file.is_file():
+                leave(file.name, Unusable("missing file"))
                 continue
             stem = file.relative_to(self._root).with_suffix("").as_posix()
             lines = _Lines(file)
@@ -67,6 +71,8 @@ class _Lines:
     def __iter__(self) -> Iterator[str]:
         with open(self.path, "rb") as file:
             for raw in file:
+                if self.read == 0 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+                    raise InputError(f"table '{self.path}' is UTF-16; save it as UTF-8")
                 line = raw.removeprefix(b"\xef\xbb\xbf") if self.read == 0 else raw
                 self.read += len(raw)
                 yield line.decode("utf-8", "surrogateescape")
@@ -84,15 +90,33 @@ def _json(lines: _Lines) -> Iterator[tuple[int, dict | Unusable]]:
 
 
 def _csv(lines: _Lines) -> Iterator[tuple[int, dict | Unusable]]:
+    blank = 0
+
+    def begun() -> Iterator[str]:
+        """Without the blank lines in front of the header."""
+        nonlocal blank
+        rest = iter(lines)
+        for line in rest:
+            if line.strip():
+                yield line
+                yield from rest
+            else:
+                blank += 1
+
+    filled = begun()
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # documents are longer than the default of 128 KiB
     if lines.path.suffix.lower() == ".tsv":
         # A quotation mark is one: in captions and transcripts it opens fields that no other mark closes.
-        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+        reader = csv.DictReader(filled, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
     else:
-        reader = csv.DictReader(lines, strict=True)
+        reader = csv.DictReader(filled, strict=True)
     try:
+        names = Counter(reader.fieldnames or ())
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            raise InputError(f"table '{lines.path}' has several columns '{twice[0]}'; give each a name of its own")
         for fields in reader:
-            whole = None not in fields and None not in fields.values()
-            yield reader.line_num, fields if whole else Unusable("row has another number of columns than the header")
+            line, whole = blank + reader.line_num, None not in fields and None not in fields.values()
+            yield line, fields if whole else Unusable("row has another number of columns than the header")
     except csv.Error as error:
-        raise InputError(f"table '{lines.path}', line {reader.line_num}: {error}") from None
+        raise InputError(f"table '{lines.path}', line {blank + reader.line_num}: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 from collections.abc import Mapping
 
@@ -31,6 +32,9 @@ def open_sources(task: str, spec: SourceSpec, store: Store) -> tuple[list[Source
     if not spec:
         raise InputError(f"task '{task}': source is an empty mapping; give at least one pattern")
     sources, weights = [], []
+    for name in spec:
+        if not isinstance(name, str) or "/" in name or not name:  # YAML takes an unquoted no for false
+            raise InputError(f"task '{task}': the name of a source must be a text in quotes without '/', got {name!r}")
     for name, entry in sorted(spec.items()):  # the order of a mapping's keys is not the order of data
         fields = dict(entry) if isinstance(entry, Mapping) else {"pattern": entry}
         unknown = sorted(set(fields) - _KEYS)
@@ -39,6 +43,8 @@ def open_sources(task: str, spec: SourceSpec, store: Store) -> tuple[list[Source
         weight = fields.get("weight", 1.0)
         if isinstance(weight, bool) or not isinstance(weight, int | float):
             raise InputError(f"task '{task}': source '{name}' has the weight {weight!r}, which is no number")
+        if not 0 < weight < math.inf:
+            raise InputError(f"task '{task}': source '{name}' has the weight {weight:g}; it must be above 0")
         sources.append(Source(f"{task}.{name}", _pattern(f"{task}.{name}", fields["pattern"]), store))
         weights.append(float(weight))
     return sources, weights

@@ -58,7 +58,7 @@ class TaskEntry:
 
     name: str
     batch_size: int
-    weight: float
+    weight: str
     drawn: list[Drawn]
 
 
@@ -126,7 +126,7 @@ def _task(task: TaskEntry) -> str:
         for one in task.drawn
     ]
     head = ("source", "weight>", "share asked for>", "samples drawn>", "share drawn>", "epochs>")
-    line = f"Global batch {task.batch_size:,}, weight of the loss {task.weight:g}."
+    line = f"Global batch {task.batch_size:,}, weight of the loss {task.weight}."
     return f"## Task `{task.name}`\n\n{line}\n\n{_table(head, rows)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,16 @@ from data.errors import InputError
 from pretrain.sharding.local import local
 
 log = logging.getLogger("pretrain")
+
+
+def check_average(config: Mapping[str, Any]) -> None:
+    """Checks that what is to be measured is made.
+
+    Raises:
+        InputError: it is not.
+    """
+    if config["ema"]["decay"] is None and config["evaluate"]["ema"]:
+        raise InputError("evaluate.ema=true needs averaged weights; give ema.decay=0.999 or so")
 
 
 class Ema:

@@ -66,6 +66,8 @@ def trained(
         InputError: a factor is negative, names nothing, or nothing is left to train.
     """
     pairs = list(parameters)
+    if lr_factors is not None and not isinstance(lr_factors, Mapping):
+        raise InputError(f"lr_factors={lr_factors!r} is no mapping; give such as {{image: 0.1}}, or null")
     factors = dict(lr_factors or {})
     if not 0 < layer_decay <= 1:
         raise InputError(f"layer_decay={layer_decay} is not above 0 and at most 1")

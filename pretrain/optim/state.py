@@ -77,11 +77,18 @@ def state_bytes(model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | N
 
 
 def settle(optimizer: torch.optim.Optimizer) -> None:
-    """Brings step counters to where the optimizer wants them: beside the parameter if it is fused, else on the host.
+    """Brings the state to what the optimizer wants it to be, once the model is what and where it will be computed.
 
-    Lightning moves the model and the rest of the state to the device, but never counters.
+    Step counters: beside the parameter if the optimizer is fused, else on the host. Lightning moves the model and the
+    rest of the state to the device, but never these. Averages: of the precision of their weights, which the run's last
+    start may have had in another (``trainer.precision``); torch's optimizers compute with nothing else.
     """
     for group in optimizer.param_groups:
+        for p in group["params"]:
+            for key in _wanted(optimizer, p) or ():
+                value = optimizer.state.get(p, {}).get(key)
+                if isinstance(value, Tensor) and key != "step" and value.dtype != p.dtype:
+                    optimizer.state[p][key] = value.to(p.dtype)
         if group.get("fused") or group.get("capturable"):
             for p in group["params"]:
                 state = optimizer.state.get(p, {})

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
 from data.loading.loader import share_of
 from data.store.store import Store
+from pretrain import exact
 from pretrain.build import make
-from pretrain.checkpoint.retention import retention_of
+from pretrain.checkpoint.retention import Retention, retention_of
 from pretrain.evaluation.heldout import check_heldout
 from pretrain.faults import Faults
 from pretrain.model import Model, Task
+from pretrain.optim.ema import check_average
 from pretrain.plan.batches import Drawn, draw, rates, units
 from pretrain.plan.breadth import rehearse_broad, step_of, wide_tasks
 from pretrain.plan.depth import deep_trunks, rehearse_deep
@@ -121,6 +125,7 @@ class Planner:
             make(config["data"]["builder"], "data.builder", tuple(config["trusted_roots"])).ensure()
         faults = Faults()
         self.faults = faults.lines
+        self._check_settings(faults)
         self.remarks: list[str] = []
         model, _ = fake_model(config)
         self.model = model
@@ -138,6 +143,27 @@ class Planner:
                     self._check_heldout(name, task, store)
         finally:
             store.close()
+
+    def _check_settings(self, faults: Faults) -> None:
+        """What a run would be refused for, whatever its data are."""
+        config, trainer = self.config, self.config["trainer"]
+        samples = sum(spec["batch_size"] for spec in config["tasks"].values())
+        with faults.noted():
+            timing = {"max_steps": config["max_steps"], "samples_a_step": samples}
+            make(config["schedule"], "schedule", tuple(config["trusted_roots"]), **timing)
+        with faults.noted():
+            check_average(config)
+        with faults.noted():
+            if trainer["deterministic"] == "exact":
+                exact.check_exact(config, trainer["devices"] * trainer["num_nodes"])
+        with faults.noted():
+            for word in ("init_from", "resume"):
+                place = config[word]
+                if isinstance(place, str) and place != "auto" and not Path(place).expanduser().exists():
+                    raise InputError(f"{word} '{place}' does not exist")
+        for name, node in config["evaluators"].items():
+            with faults.noted():
+                make(node, f"evaluators.{name}", tuple(config["trusted_roots"]))
 
     def _draw(self, name: str, task: Task, model: Model, store: Store) -> None:
         """Reads samples of a task to plan with.
@@ -172,7 +198,7 @@ class Planner:
             check_heldout(name, heldout, task.prepare.needs, store, max_share)
 
     def plan(self, micro_batch_size: int | None, checkpoint_blocks: Any = None, largest: bool = False) -> Plan:
-        """The plan with this many samples at once, and these blocks computed again (None: as the config says).
+        """The plan with this many samples of each task at once, and these blocks computed again (None: as configured).
 
         ``largest``: memory (and FLOPs) of steps that happen to have the largest samples.
 
@@ -185,7 +211,7 @@ class Planner:
         config = {**self.config, "trainer": trainer}
         devices = trainer["devices"] * trainer["num_nodes"]
         strategy = "single" if devices == 1 else "ddp" if trainer["strategy"] == "auto" else trainer["strategy"]
-        faults = list(self.faults)
+        faults, remarks = list(self.faults), list(self.remarks)
         for name, spec in specs.items():
             try:
                 share_of(name, spec["batch_size"], devices)
@@ -193,9 +219,14 @@ class Planner:
                 faults.append(str(error))
         smallest = min(spec["batch_size"] for spec in specs.values())
         fitting = [n for n in range(1, smallest + 1) if all(s["batch_size"] % n == 0 for s in specs.values())]
-        about = devices, strategy, config["max_steps"], micro_batch_size, trainer["checkpoint_blocks"]
+        sizes = [exact.micro_batch_size(config, spec) for spec in specs.values()]
+        if len(set(sizes)) > 1 and micro_batch_size is None:
+            told = ", ".join(f"{name} {size or 'all'}" for name, size in zip(specs, sizes, strict=True))
+            remarks.append(f"samples computed at once differ by task: {told}")
+        micro = micro_batch_size or max(sizes, key=lambda size: size or math.inf)
+        about = devices, strategy, config["max_steps"], micro, trainer["checkpoint_blocks"]
         if len(faults) > len(self.faults) or len(self.drawn) < len(specs):
-            found = Plan(*about, trainer["precision"], fitting=fitting, faults=faults, remarks=self.remarks)
+            found = Plan(*about, trainer["precision"], fitting=fitting, faults=faults, remarks=remarks)
         else:
             set_trunks(self.model.encoders, {**trainer, "compile": False})
             wide = (shares_of(config, devices, micro_batch_size), wide_tasks(self.model), step_of(self.model))
@@ -214,11 +245,11 @@ class Planner:
                 tasks={name: self._task(name, rehearsal.flops[name] * devices) for name in specs},
                 memory=memory_of(rehearsal, strategy, devices, trainer["shard_size"]),
                 checkpoint=rehearsal.checkpoint,
-                disk=(max(1, kept.last) + kept.best + 1) * rehearsal.checkpoint,
+                disk=(max(1, kept.last) + kept.best + _every(kept, config["max_steps"]) + 1) * rehearsal.checkpoint,
                 inference=rehearsal.inference,
                 fitting=fitting,
                 faults=faults,
-                remarks=self.remarks,
+                remarks=remarks,
             )
         return found
 
@@ -251,3 +282,8 @@ class Planner:
                     return found
             size //= 2
         return found
+
+
+def _every(kept: Retention, max_steps: int) -> int:
+    """Checkpoints that stay because of their step."""
+    return max_steps // kept.every_n_steps if kept.every_n_steps else 0

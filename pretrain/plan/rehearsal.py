@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from data.errors import InputError
 from modalities.objective import Step
 from modalities.transformer import Transformer
+from pretrain import exact
 from pretrain.build import make
 from pretrain.model import Model, build_model
 from pretrain.optim.ema import Ema
@@ -61,9 +62,12 @@ class Share:
 
 
 def shares_of(config: Mapping[str, Any], world_size: int, micro_batch_size: int | None) -> dict[str, Share]:
-    """Task -> what one of ``world_size`` devices has of it; ``micro_batch_size`` None: all of it at once."""
-    wholes = {name: spec["batch_size"] // world_size for name, spec in config["tasks"].items()}
-    return {name: Share(whole, min(micro_batch_size or whole, whole)) for name, whole in wholes.items()}
+    """Task -> what one of ``world_size`` devices has of it; ``micro_batch_size`` None: as each task says."""
+    found = {}
+    for name, spec in config["tasks"].items():
+        whole = spec["batch_size"] // world_size
+        found[name] = Share(whole, min(micro_batch_size or exact.micro_batch_size(config, spec) or whole, whole))
+    return found
 
 
 class _Alone(Step):

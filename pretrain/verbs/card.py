@@ -153,7 +153,15 @@ def _task(name: str, config: Mapping[str, Any], stream: Stream, position: int) -
         for source, (count, epochs) in stream.progress(position).items()
     ]
     drawn += [Drawn(source, 0.0, part.seen, 0.0) for source, part in parts.items() if not part.weight and part.seen]
-    return TaskEntry(name, config["batch_size"], config["weight"], drawn)
+    return TaskEntry(name, config["batch_size"], _weight(config["weight"]), drawn)
+
+
+def _weight(value: Any) -> str:
+    """A number, or what :func:`pretrain.optim.weights.task_weight` takes for one that changes."""
+    if not isinstance(value, Mapping):
+        return f"{value:g}"
+    unit = "steps" if "steps" in value else "samples"
+    return f"from {value['from']:g} to {value['to']:g} over {value[unit]:,} {unit}"
 
 
 def _entries(

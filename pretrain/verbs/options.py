@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,9 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
     """Adds ``--config-dir``."""
-    parser.add_argument("--config-dir", metavar="DIR", help="own config groups and experiments")
+    parser.add_argument(
+        "--config-dir", metavar="DIR", type=os.path.expanduser, help="own config groups and experiments"
+    )
 
 
 def add_pattern(parser: argparse.ArgumentParser, many: str = "+") -> None:

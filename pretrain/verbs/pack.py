@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.errors import InputError
+from data.errors import InputError, RunError
 from data.store.bytesize import parse_size
 from pretrain.verbs import options
 
@@ -66,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         InputError: an argument does not fit, or the input cannot be packed.
+        RunError: the disk does not take it, or does not give it.
     """
     from data.pack.source import default_prefix, locate
     from pretrain.verbs import tables
@@ -77,7 +78,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"'{tokenizer}' exists already: use another --out, or --overwrite")
     if out.exists() and not out.is_dir():
         raise InputError(f"--out '{out}' is not a folder")
-    report = _packed(locate(arguments.input), out, packing)
+    try:
+        report = _packed(locate(arguments.input), out, packing)
+    except OSError as error:
+        raise RunError(f"'{error.filename or out}': {error.strerror}; nothing was packed") from None
     if arguments.tokenizer is not None:
         _train_tokenizer(report, arguments.tokenizer, tokenizer)
     if arguments.json:

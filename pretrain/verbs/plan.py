@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
     from pretrain.plan.plan import Planner
 
     planner = Planner(composed)
-    tried = [planner.plan(composed["micro_batch_size"])] if limit is None else planner.fit(limit)
+    tried = [planner.plan(None)] if limit is None else planner.fit(limit)
     plan = tried[-1]
     fits = None if limit is None or not plan.planned else plan.memory.most <= limit
     if limit is not None and plan.planned:

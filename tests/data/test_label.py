@@ -22,6 +22,8 @@ def table(tmp_path):
 def test_a_member_and_a_field():
     assert label_of("cls")(sample(cls=" one\n")) == "one"
     assert label_of("json.a.b")(sample(json='{"a": {"b": 3}}')) == "3"
+    with pytest.raises(SampleError, match="field a is empty"):
+        label_of("json.a")(sample(json='{"a": " "}'))
 
 
 def test_a_table_by_the_key_of_the_sample(table):
@@ -65,6 +67,16 @@ def test_what_is_wrong_is_said(table, options, message):
         options = {name: value.format(table=table) for name, value in options.items()}
     with pytest.raises(InputError, match=message):
         label_of(options)
+
+
+def test_no_value_is_no_class_and_an_object_is_none_either(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    path.write_text('{"key": "a", "label": null}\n{"key": "b", "label": "x"}\n')
+    with pytest.raises(SampleError, match="an empty class"):
+        TableLabel(str(path))(sample("a"))
+    path.write_text('{"key": "a", "label": {"x": 1}}\n')
+    with pytest.raises(InputError, match=r"'label' in labels.jsonl:1 is no text and no number"):
+        TableLabel(str(path))
 
 
 def test_two_classes_for_one_key(tmp_path):

@@ -58,8 +58,11 @@ def test_randomness_belongs_to_the_position(shards):
     [
         ({}, "empty mapping"),
         ({"a": {"pattrn": "x"}}, "takes pattern and weight"),
+        ({False: "x", "en": "y"}, "name of a source must be a text in quotes without '/', got False"),
+        ({"wiki/en": "x"}, "must be a text in quotes without '/', got 'wiki/en'"),
         ({"a": {"pattern": None}}, "source 't.a' is None"),
         ({"a": {"pattern": "x", "weight": "much"}}, "'much', which is no number"),
+        ({"a": {"pattern": "x", "weight": 0}}, "source 'a' has the weight 0; it must be above 0"),
         (5, "source 't' is 5"),
         ([5], "source 't' is"),
         ([], "no shard pattern"),

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pretrain import checkpoint
+from pretrain import checkpoint, resolvers
 from pretrain.cli import main
 from pretrain.run import RunDirectory
 
@@ -202,13 +202,24 @@ def test_a_run_continues_and_refuses_another_model_order_or_tokenizer(refused, m
     assert "another model size" in said
 
 
-def test_an_own_experiment_with_an_unknown_key(refused, tmp_path):
+def test_an_own_experiment_with_an_unknown_key(refused, tmp_path, monkeypatch):
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text(
         "# @package _global_\ndefaults: [mlm_tiny]\nmax_step: 3\n"
     )
-    for given in (["--config-dir", "own"], ["--config-dir=own"]):
+    (tmp_path / "own").rename(tmp_path / "o'wn dir")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given in (["--config-dir", "o'wn dir"], ["--config-dir=o'wn dir"], ["--config-dir=~/o'wn dir"]):
         assert refused("experiment=mine", *given).startswith("unknown key 'max_step'; did you mean 'max_steps'?")
+
+
+def test_a_folder_of_data_may_have_brackets_in_its_name(tmp_path, shards):
+    folder = tmp_path / "books [2024]"
+    folder.mkdir()
+    assert resolvers.below(str(folder), "*-train-*.tar") == f"{tmp_path}/books [[]2024]/*-train-*.tar"
+    assert resolvers.below(str(folder), "tokenizer.json") == f"{folder}/tokenizer.json"
+    assert resolvers.below("s3://a/[b]", "*.tar") == "s3://a/[b]/*.tar"
+    assert resolvers.below(None, "x") is None
 
 
 def test_composed_config_is_printed(capsys):

@@ -77,6 +77,8 @@ CONTRASTIVE = "tasks.clip.encoders"
             "has 300 entries, but encoders.text.vocab_size=299; set data.vocab_size=300",
         ),
         ("mlm_tiny", ["~tasks.mlm"], "tasks is empty"),
+        ("mlm_tiny", ["+task@tasks.train=mlm"], "tasks: 'train' cannot be a name here"),
+        ("mlm_tiny", ["+encoder@encoders.type=image_tiny"], "encoders: 'type' cannot be a name here"),
         ("clm_tiny", ["encoders.text.causal=false"], "tasks.clm: causal-LM needs a causal text encoder"),
         ("mlm_tiny", ["+encoders.text.causal=true"], "tasks.mlm: masked-LM needs a text encoder that sees both sides"),
         ("mlm_tiny", ["encoders.text={_target_: torch.nn.Linear, in_features: 2, out_features: 2}"], "encoders.text"),

@@ -86,6 +86,48 @@ def test_values_of_the_environment_are_known_wherever_they_turn_up(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "/Jalr+UtnFEMI", True),
+        ("AWS_SECRET_ACCESS_KEY", "~Jalr+UtnFEMI", True),
+        ("DB_PASSWORD", "12345678", True),
+        ("KEY_COUNT", "12345678", False),
+        ("SSH_AUTH_SOCK", "/tmp/agent/sock.7", False),
+        ("SSL_KEY_FILE", "/no/such/key.pem", False),
+        ("SSL_KEYDIR", "/proc", False),
+    ],
+)
+def test_of_the_environment_paths_are_no_credentials_and_keys_are_no_paths(monkeypatch, name, value, secret):
+    monkeypatch.setenv(name, value)
+    assert redact(f"with {value} here") == f"with {MASK if secret else value} here"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "curl -u joe:hunter22x https://x",
+        "curl --user 'joe:hunter22x' https://x",
+        "curl -H 'PRIVATE-TOKEN: hunter22x' https://x",
+        "get --password hunter22x https://x",
+    ],
+)
+def test_credentials_of_commands(text):
+    assert "hunter22x" not in redact(text)
+    assert redact(text).endswith("https://x")
+    assert redact(redact(text)) == redact(text)
+
+
+def test_numbers_are_credentials_under_such_a_name():
+    assert redacted({"api_key": 123456, "auth_token": 1.5, "password": True, "steps": 3, "token": None}) == {
+        "api_key": MASK,
+        "auth_token": MASK,
+        "password": True,
+        "steps": 3,
+        "token": None,
+    }
+
+
+@pytest.mark.parametrize(
     ("name", "secret"),
     [
         ("password", True),

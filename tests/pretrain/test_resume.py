@@ -75,6 +75,12 @@ def test_other_weights_in_a_mixture_are_another_order(frozen):
     assert check(frozen, "data.text.train.prose.weight=3", allowed=["tasks.mlm.source"])
 
 
+def test_names_of_sources_may_have_dots():
+    old, new = ({"tasks": {"mlm": {"source": {"c4.en": {"weight": weight}}}}} for weight in (1.0, 3.0))
+    changes = resume.split_changes(old, new)
+    assert changes == {"tasks.mlm.source.c4.en.weight": ("order", 1.0, 3.0)}
+
+
 def test_tasks_that_come_or_go_are_refused_and_allowed_as_a_whole(frozen):
     for override in ("~tasks.clap", "+task@tasks.clm=clm"):
         with pytest.raises(

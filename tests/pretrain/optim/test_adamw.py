@@ -31,6 +31,21 @@ def test_the_device_decides(device, how):
     assert (group["fused"], group["foreach"]) == how
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_averages_have_the_precision_of_weights_that_were_converted(dtype):
+    model = Two()
+    optimizer = adamw(model.named_parameters(), 0.01)
+    stepped(optimizer, model)
+    model.to(dtype)
+    settle(optimizer)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    for p, state in optimizer.state.items():
+        assert state["exp_avg"].dtype == state["exp_avg_sq"].dtype == p.dtype == dtype
+        assert state["step"].dtype == torch.float32
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_counters_follow_a_fused_optimizer_to_the_device():
     model = Two()

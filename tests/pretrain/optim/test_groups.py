@@ -89,6 +89,7 @@ def test_zero_freezes(model):
     ("settings", "message"),
     [
         ({"lr_factors": {"imag": 0}}, r"lr_factors names 'imag', which has no parameter; did you mean 'image'\?"),
+        ({"lr_factors": 0}, "lr_factors=0 is no mapping"),
         ({"lr_factors": {"image": -1}}, "lr_factors.image=-1 is no number of 0 or more"),
         ({"lr_factors": {"text": 0, "image": 0, "objectives.clip": 0}}, "freezes every parameter"),
         ({"layer_decay": 0}, "layer_decay=0 is not above 0"),

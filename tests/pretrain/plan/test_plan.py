@@ -105,6 +105,42 @@ def test_each_fault_is_named_at_once(capsys):
     assert "/nowhere" in faults[0]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["schedule.warmup_steps=-5"], "warmup_steps=-5"),
+        (["evaluate.ema=true"], "evaluate.ema=true needs averaged weights"),
+        (["+evaluators.x=null"], "evaluators.x lacks _target_"),
+        (["init_from=/nowhere"], "init_from '/nowhere' does not exist"),
+        (["trainer.deterministic=exact", "trainer.devices=2", "tasks.mlm.batch_size=6"], "exact_micro_batch_size=4"),
+    ],
+)
+def test_settings_that_a_run_refuses_are_faults(capsys, overrides, message):
+    assert main(["plan", "experiment=mlm_tiny", "--tflops", "1", "--json", *overrides]) == 2
+    (fault,) = json.loads(capsys.readouterr().out)["faults"]
+    assert message in fault
+
+
+def test_samples_at_once_are_what_each_task_says():
+    planner = Planner(composed("experiment=mlm_tiny", "tasks.mlm.micro_batch_size=2"))
+    assert planner.plan(None).memory == planner.plan(2).memory
+    assert planner.plan(None).micro_batch_size == 2
+    planner = Planner(composed("experiment=mlm_tiny", "trainer.deterministic=exact"))
+    assert planner.plan(None).micro_batch_size == 4
+    planner = Planner(composed("experiment=clip_tiny", "+task@tasks.mlm=mlm", "tasks.mlm.micro_batch_size=2"))
+    found = planner.plan(None)
+    assert found.micro_batch_size is None
+    assert "samples computed at once differ by task: clip all, mlm 2" in found.remarks
+
+
+def test_checkpoints_that_stay_by_their_step_need_room():
+    few, many = (
+        Planner(composed("experiment=mlm_tiny", "max_steps=100", f"checkpoint.keep_every_n_steps={every}")).plan(None)
+        for every in ("null", 10)
+    )
+    assert many.disk == few.disk + 10 * few.checkpoint
+
+
 @pytest.mark.slow
 def test_small_micro_batches_lie_between_medium_and_largest_samples():
     settings = composed("experiment=mlm_tiny", "micro_batch_size=8")

@@ -6,6 +6,7 @@ import re
 import tarfile
 
 import pytest
+from omegaconf import OmegaConf
 
 from data.errors import InputError
 from data.shards.sources import seen_from
@@ -215,6 +216,15 @@ def test_a_missing_rank_is_noticed(tmp_path, sources):
     (run.path / "ledger" / "rank-00001.jsonl").unlink()
     with pytest.raises(InputError, match="is a rank's file missing"):
         main(["replay", str(run.path), "--steps", "1"])
+
+
+def test_card_of_a_weight_that_changes(tmp_path, sources, capsys):
+    run = Run(tmp_path / "run", sources)
+    config = OmegaConf.load(run.path / "config.yaml")
+    config["tasks"]["mlm"]["weight"] = {"from": 0, "to": 1, "steps": 1000}
+    OmegaConf.save(config, run.path / "config.yaml")
+    text = printed(capsys, "card", "--run", str(run.path), "--workers", "0")
+    assert "weight of the loss from 0 to 1 over 1,000 steps." in text
 
 
 def test_card_of_a_run(tmp_path, sources, capsys):
