@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from data.errors import InputError
@@ -11,6 +11,8 @@ from data.store.store import Store
 from data.stream import Stream
 from pretrain.faults import Faults
 from pretrain.model import Model
+
+_LINES = 20
 
 
 def open_streams(
@@ -34,6 +36,14 @@ def open_streams(
     if faults is None:
         found.tell()
     return streams
+
+
+def damage_of(streams: Iterable[Stream]) -> list[str]:
+    """What is damaged of the shards of ``streams``, a line a place, each once; of very many the first."""
+    found = list(dict.fromkeys(line for stream in streams for source in stream.sources for line in source.damage))
+    if len(found) > _LINES:
+        found[_LINES:] = [f"and {len(found) - _LINES} more damaged places; `pretrain shards check` names them"]
+    return found
 
 
 def _open_stream(name: str, spec: Mapping[str, Any], config: Mapping[str, Any], model: Model, store: Store) -> Stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +27,9 @@ from pretrain.run import RunDirectory
 from pretrain.sharding.local import is_sharded
 from pretrain.sharding.restoring import restore_from
 from pretrain.start import Start, find_start, initialise_from, place
+from pretrain.streams import damage_of
 
+log = logging.getLogger("pretrain")
 T = TypeVar("T")
 Look = Callable[[], checkpoint.Reader | None]
 _NAMED = 8  # samples of a task that a message names
@@ -176,6 +179,10 @@ class Beginning(pl.Callback):
         where |= {"segments": module.start.segments, "data": self.facts["data"]}
         where |= {"world_size": self.company.agreement.world_size}
         where |= {"previous_end": self._last_sign}
+        damage = damage_of(self.streams.values())
+        for line in damage:
+            log.warning("%s", line)
+        where |= {"damage": damage} if damage else {}
         self.directory.freeze_config(self.config, provenance(self.overrides) | where)
         prepares = {name: task.prepare for name, task in module.model.tasks.items()}
         datacard.keep(self.directory.path, self.streams, prepares)

@@ -69,6 +69,8 @@ def find_reader(place: str | Path) -> Reader:
     for _, reader in newest_sound(root):
         if isinstance(reader, Reader):
             return reader
+    if not Path(place).expanduser().exists():
+        raise InputError(f"'{place}' does not exist (a run directory or a step-XXXXXXXX folder is expected)")
     raise InputError(f"'{place}' holds no sound checkpoint (a run directory or a step-XXXXXXXX folder is expected)")
 
 

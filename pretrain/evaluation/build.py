@@ -71,6 +71,8 @@ def build_evaluators(
                 found.append(evaluator)
     if faults is None:
         noted.tell()
+    if noted:  # it will not start, and what cannot be shown is told already
+        return found
     return [*found, *_galleries(config, model, setting)]
 
 

@@ -84,13 +84,13 @@ def _head(described: Described, objective: Objective, settings: Settings, where:
     if isinstance(objective, CausalLM):
         if objective.bias is not None and bool(objective.bias.detach().any()):
             raise InputError(
-                f"{where}.bias=true ({name} has none: +{where}.bias=false); without --task it can be written"
+                f"{where}.bias=true ({name} has none: +{where}.bias=false); --encoder writes the encoder alone"
             )
         return {}
     assert isinstance(objective, MaskedLM)
     lines = head_differences(described, objective, settings)
     if lines:
-        raise InputError(f"{where} is not the head of {name}: {'; '.join(lines)}; without --task it can be written")
+        raise InputError(f"{where} is not the head of {name}: {'; '.join(lines)}; --encoder writes the encoder alone")
     return {"decoder_bias": objective.bias is not None, "classifier_bias": False} if family == "modernbert" else {}
 
 

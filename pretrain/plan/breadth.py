@@ -25,11 +25,16 @@ _MANY = 192
 _FEW = 48
 _STEP, _STEP_OF_WINDOWS = 256, 32
 """Windows are attended to in tiles, so that each further sample is some more operations."""
+_TOKENS = 64
+"""Of a text so long that a step of them is as above; of longer ones fewer do: logits are made in pieces."""
+_LEAST_STEP = 8
 _SIZES = 3
 _WORTH = _SIZES * (_SIZES + 1) // 2
 """A micro-batch of so many steps at least is extended; the three smaller ones together have as many samples."""
 _CROOKED = 0.01
-"""Of what the second step adds, the most by which the third may add more or less."""
+"""Of what the second step adds, the most by which the third may add more or less, in FLOPs."""
+_BENT = 0.05
+"""The same of a height of memory where samples are long: a step of few of them holds much that grows with none."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class _Line:
     name: str
     times: float
     found: list[Rehearsal]
+    bent: float = _CROOKED
 
     def extended(self, numbers: Sequence[float], slope: float = 1.0) -> float:
         """What three numbers come to, with ``slope`` times what the last step has added for each further one."""
@@ -47,15 +53,15 @@ class _Line:
     def straight(self) -> bool:
         """Whether FLOPs and the largest heights grow by equal amounts, and no other one could become the largest."""
         heights = list(zip(*(one.heights for one in self.found), strict=True))
-        crooked = [height for height in heights if _bends(height)]
-        most = max((self.extended(height) for height in heights if not _bends(height)), default=0)
+        crooked = [height for height in heights if _bends(height, self.bent)]
+        most = max((self.extended(height) for height in heights if not _bends(height, self.bent)), default=0)
         fine = all(self.extended(height, slope=2) <= most for height in crooked)
         return fine and not _bends([one.flops[self.name] for one in self.found])
 
 
-def _bends(numbers: Sequence[float]) -> bool:
+def _bends(numbers: Sequence[float], most: float = _CROOKED) -> bool:
     a, b, c = numbers
-    return abs(c - 2 * b + a) > _CROOKED * abs(b - a)
+    return abs(c - 2 * b + a) > most * abs(b - a)
 
 
 def wide_tasks(model: Model) -> set[str]:
@@ -63,10 +69,16 @@ def wide_tasks(model: Model) -> set[str]:
     return {name for name, task in model.tasks.items() if type(task.objective).step is Objective.step}
 
 
-def step_of(model: Model) -> int:
-    """Samples in the smallest micro-batch that larger ones of ``model`` are extended from."""
+def step_of(model: Model, tokens: float = 0.0) -> int:
+    """Samples in the smallest micro-batch that larger ones of ``model`` are extended from.
+
+    Args:
+        model: what is planned.
+        tokens: of a sample in the mean, of the task with the longest texts.
+    """
     windows = any(isinstance(part, Transformer) and part.window for part in model.modules())
-    return _STEP_OF_WINDOWS if windows else _STEP
+    step = _STEP_OF_WINDOWS if windows else _STEP
+    return max(_LEAST_STEP, min(step, int(step * _TOKENS / max(tokens, 1.0))))
 
 
 def rehearse_broad(
@@ -80,21 +92,24 @@ def rehearse_broad(
         step: see :func:`step_of`.
         rehearse: carries out a step.
     """
-    many = [name for name in shares if name in alone and shares[name].micro > _MANY]
-    shares = {**shares, **{name: replace(shares[name], few=_FEW) for name in many}}
+    many = [name for name in shares if name in alone and shares[name].micro > min(_MANY, _WORTH * step - 1)]
+    shares = whole = {**shares, **{name: replace(shares[name], few=_FEW) for name in many}}
+    bent = _BENT if step < _STEP_OF_WINDOWS else _CROOKED
     while wide := [name for name in many if shares[name].micro >= _WORTH * step]:
+        if step < _STEP_OF_WINDOWS:  # the same few in each size: what more samples add is more of them
+            shares = {**shares, **{name: replace(shares[name], few=step) for name in many}}
         small = {**shares, **{name: shares[name].of(step) for name in wide}}
         base = rehearse(small)
         lines = []
         for name in wide:
             more = [rehearse({**small, name: shares[name].of(times * step)}) for times in range(2, _SIZES + 1)]
-            lines.append(_Line(name, shares[name].micro / step, [base, *more]))
+            lines.append(_Line(name, shares[name].micro / step, [base, *more], bent))
             if not lines[-1].straight():
                 break
         else:
             return _extended(base, lines, shares)
         step *= 2
-    return rehearse(shares)
+    return rehearse(whole)
 
 
 def _extended(found: Rehearsal, lines: list[_Line], shares: Mapping[str, Share]) -> Rehearsal:

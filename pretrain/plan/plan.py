@@ -26,7 +26,7 @@ from pretrain.plan.rehearsal import check_precision, fake_model, rehearse, share
 from pretrain.plan.standin import stand_in
 from pretrain.preflight import SHARDS
 from pretrain.storage import open_store
-from pretrain.streams import open_streams
+from pretrain.streams import damage_of, open_streams
 from pretrain.trunks import can_recompute, set_trunks
 
 
@@ -172,6 +172,7 @@ class Planner:
             InputError: its shards are not there, or none of many samples can be used.
         """
         stream = open_streams({**self.config, "tasks": {name: self.config["tasks"][name]}}, model, store)[name]
+        self.remarks += [line for line in damage_of([stream]) if line not in self.remarks]
         for source in stream.sources:
             source.reach(SHARDS)
         self.drawn[name] = draw(stream, task.prepare)
@@ -229,7 +230,11 @@ class Planner:
             found = Plan(*about, trainer["precision"], fitting=fitting, faults=faults, remarks=remarks)
         else:
             set_trunks(self.model.encoders, {**trainer, "compile": False})
-            wide = (shares_of(config, devices, micro_batch_size), wide_tasks(self.model), step_of(self.model))
+            wide = (
+                shares_of(config, devices, micro_batch_size),
+                wide_tasks(self.model),
+                step_of(self.model, self._tokens()),
+            )
             rehearsal = rehearse_deep(
                 config,
                 deep_trunks(config, self.model),
@@ -261,6 +266,14 @@ class Planner:
         amounts = {unit: amount * mean for unit, amount in counted.items()}
         epochs = samples / max(1, self.sizes[name]) if name in self.sizes else None
         return TaskPlan(size, flops, samples, epochs, amounts)
+
+    def _tokens(self) -> float:
+        """Of a sample in the mean, of the task with the longest texts."""
+        counted = [
+            units(one.batch(len(one.items)), rates(one.prepare)).get("tokens", 0.0) / len(one.items)
+            for one in self.drawn.values()
+        ]
+        return max(counted, default=0.0)
 
     def fit(self, limit: int) -> list[Plan]:
         """Plans from the largest micro-batch down, until one takes no more than ``limit`` bytes of a device.

@@ -41,6 +41,7 @@ def _starts(starts: list[Row]) -> Iterable[Event]:
         if overrides != previous and overrides:
             text.append("pretrain " + " ".join(overrides))
         previous = overrides
+        text += [f"damaged data: {line}" for line in row.get("damage") or ()]
         packages = row.get("packages") or {}
         code = str(row.get("code") or "")[:12]
         text.append(

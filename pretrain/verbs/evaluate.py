@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
+from pretrain.redaction import RedactingFormatter
 from pretrain.verbs import options
 
 DESCRIPTION = (
@@ -73,7 +77,23 @@ def main(argv: list[str]) -> int:
     import torch
 
     torch.set_num_threads(arguments.threads or (1 if watch else host.cores()))
-    return _watch(arguments, given) if watch else _once(arguments, given)
+    with _said():
+        return _watch(arguments, given) if watch else _once(arguments, given)
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """What the framework says goes to the terminal, such as why an evaluator is left out."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(message)s"))
+    log, level = logging.getLogger("pretrain"), logging.getLogger("pretrain").level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
 
 
 def _once(arguments: argparse.Namespace, given: list[str]) -> int:
@@ -153,8 +173,6 @@ def _first(root: Path, every_s: float, patience_s: float) -> tuple[Any, Any]:
 
 def _subject(arguments: argparse.Namespace, given: list[str], run: Any, reader: Any) -> Any:
     """A context with what evaluates; its store is closed behind it."""
-    from contextlib import contextmanager
-
     from pretrain.devices import device_of
     from pretrain.evaluation.subject import Subject, compose
     from pretrain.storage import open_store

@@ -82,12 +82,18 @@ def run(arguments: argparse.Namespace) -> int:
         report = _packed(locate(arguments.input), out, packing)
     except OSError as error:
         raise RunError(f"'{error.filename or out}': {error.strerror}; nothing was packed") from None
+    entries = 0
     if arguments.tokenizer is not None:
-        _train_tokenizer(report, arguments.tokenizer, tokenizer)
+        entries = _train_tokenizer(report, arguments.tokenizer, tokenizer)
     if arguments.json:
         print(json.dumps(report.as_json()))
-    else:
-        tables.show_report(report)
+        return 0
+    tables.show_report(report)
+    if entries:
+        fewer = f" (the texts give no more than that, {arguments.tokenizer:,} were asked for)"
+        print(f"tokenizer: {tokenizer}, {entries:,} entries{fewer if entries < arguments.tokenizer else ''}")
+    if arguments.val is not None and not report.splits["val"]:
+        print(f"val: none of {report.samples:,} samples fell to a share of {arguments.val:g}; give a larger --val")
     return 0
 
 
@@ -131,7 +137,8 @@ def _packed(source: Source, out: Path, packing: Packing) -> Report:
         return pack(source, out, packing, lambda done, total: progress.update(task, completed=done, total=total))
 
 
-def _train_tokenizer(report: Report, entries: int, target: Path) -> None:
+def _train_tokenizer(report: Report, entries: int, target: Path) -> int:
+    """Trains it on what is not set aside, and writes it; how many entries it has."""
     from data.pack.texts import texts
     from modalities.text.tokenizer import train
 
@@ -140,4 +147,6 @@ def _train_tokenizer(report: Report, entries: int, target: Path) -> None:
     shards = [shard["name"] for shard in report.shards if shard["split"].lower() not in _HELD_OUT]
     if not shards:
         raise InputError(f"--tokenizer {entries} needs samples to train on, and all are in: {', '.join(report.splits)}")
-    train(texts([target.parent / name for name in shards]), entries).save(str(target))
+    trained = train(texts([target.parent / name for name in shards]), entries)
+    trained.save(str(target))
+    return int(trained.get_vocab_size())

@@ -325,6 +325,14 @@ def test_the_tokenizer_has_not_seen_what_is_set_aside(tmp_path):
         main([*pack, str(tmp_path / "none")])
 
 
+def test_what_was_asked_for_and_is_not_there_is_said(tmp_path, capsys):
+    source = table(tmp_path / "t.jsonl", [{"text": "one two three"}, {"text": "two"}])
+    assert main(["pack", str(source), "--out", str(tmp_path / "out"), "--val", "0.001", "--tokenizer", "4000"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "entries (the texts give no more than that, 4,000 were asked for)" in said
+    assert "val: none of 2 samples fell to a share of 0.001; give a larger --val" in said
+
+
 def test_command_line(tmp_path, capsys):
     source = table(tmp_path / "t.jsonl", [{"text": f"some words number {n}"} for n in range(50)])
     out = tmp_path / "out"

@@ -11,6 +11,7 @@ import signal
 import stat
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import torch
 
 from pretrain import checkpoint, module
 from pretrain.callbacks import edge
-from tests.integration.runs import SMALL, run, start, steps, wait
+from pretrain.cli import main
+from tests.integration.runs import SMALL, TEXT, run, start, steps, wait
 from tests.processes import children
 
 
@@ -34,6 +36,27 @@ def test_a_dead_worker_ends_the_run_and_not_its_data(tmp_path: Path, which: int)
     assert wait(pid, 30) == 1
     assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
     assert checkpoint.find(tmp_path / "run").step >= 3
+
+
+def test_each_start_says_which_shards_are_damaged(
+    tmp_path: Path, shards: Callable[..., str], tokenizer_path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pattern = shards("own", 40, max_bytes=10**6)
+    (shard,) = (tmp_path / "shards").glob("own-*.tar")
+    shard.write_bytes(shard.read_bytes()[:-20_000])
+    shard.with_name(f"{shard.name}.idx").unlink(missing_ok=True)
+    data = ["data=shards", "data.folder=none", f"data.tokenizer={tokenizer_path}", f"data.text.train={pattern}"]
+    command = [*TEXT, *data, "data.heldout=null", f"run_dir={tmp_path / 'run'}"]
+    command = [one for one in command if not one.startswith("data.vocab_size")]
+    for steps_wanted in (2, 4):
+        assert run([*command, f"max_steps={steps_wanted}"]) == 0
+    line = re.compile(r"shard '\S*own-000000.tar': breaks off at byte \d+ \(\d+ samples are readable\)")
+    assert len(line.findall((tmp_path / "run/log.txt").read_text())) == 2
+    starts = [json.loads(row) for row in (tmp_path / "run/starts.jsonl").read_text().splitlines()]
+    assert [bool(line.search(row["damage"][0])) for row in starts] == [True, True]
+    assert "damaged data: shard &#x27;" in (tmp_path / "run/report.html").read_text()
+    assert main(["plan", *command, "--tflops", "1", "--json"]) == 0
+    assert any(map(line.search, json.loads(capsys.readouterr().out)["remarks"]))
 
 
 def test_numbers_that_are_none_are_never_saved(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_traceback_is_shown_when_asked_for():
         (["gradient_clip_norm=0"], "gradient_clip_norm=0.0 must be above 0, or null"),
         (["trainer.precision=16-mixed"], "trainer.precision '16-mixed' is not there"),
         (["resume=runs/a", "init_from=runs/b"], "resume and init_from exclude one another"),
-        (["checkpoints", "digest", "nowhere"], "'nowhere' holds no sound checkpoint"),
+        (["checkpoints", "digest", "nowhere"], "'nowhere' does not exist"),
     ],
 )
 def test_wrong_options_are_named(refused, shards, mlm, arguments, message):

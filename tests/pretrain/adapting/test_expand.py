@@ -106,7 +106,7 @@ def test_a_folder_of_transformers(tmp_path, tokenizer_path, vocab_size, shards):
     [
         ([], "adapt takes one run, checkpoint or folder of transformers, then KEY=VALUE; none is given"),
         (["{run}", "other"], "KEY=VALUE; got .*origin, other"),
-        (["nowhere"], "'nowhere' holds no sound checkpoint"),
+        (["nowhere"], "'nowhere' does not exist"),
         (["{run}", "--config", "a.yaml"], "'--config FILE' alone continues what FILE describes"),
         (["{run}"], "tasks.label.source is not given; name labelled shards: data.folder=DIR"),
         (["{run}", "data.folder=nowhere"], "source 'label': .*nowhere/"),

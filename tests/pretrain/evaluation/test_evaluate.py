@@ -34,6 +34,12 @@ def test_values_are_those_that_the_run_itself_would_measure(evaluated, tmp_path,
     assert printed["metrics"] != expected
 
 
+def test_an_evaluator_that_is_left_out_is_said(evaluated, tmp_path, capsys):
+    evaluated(tmp_path / "run", [3])
+    assert evaluate(tmp_path / "run", "+evaluator@evaluators.probe=linear_probe") == 0
+    assert "evaluator 'probe' is left out: it has no train" in capsys.readouterr().err
+
+
 def test_evaluators_can_be_added_later_and_join_what_is_there(evaluated, tmp_path):
     directory = evaluated(tmp_path / "run", [3])
     more = ["+evaluator@evaluators.pair=image_text", f"evaluators.pair.source={evaluated.source}"]
