@@ -114,7 +114,10 @@ def _print_redacted(kind: type[BaseException], error: BaseException, trace: Trac
 def _is_secret(name: str, value: str) -> bool:
     if value.isdigit():
         return _SURE.search(name) is not None
-    return not (_NOT_SECRET.match(value) or _PATH.match(value) or os.path.lexists(os.path.expanduser(value)))
+    if _NOT_SECRET.match(value) or _PATH.match(value):
+        return False
+    # A word is none because a file here happens to be called so; what is written as a path may be one.
+    return not (value[0] in "/~" and os.path.lexists(os.path.expanduser(value)))
 
 
 def _values() -> list[str]:

@@ -92,12 +92,15 @@ def test_values_of_the_environment_are_known_wherever_they_turn_up(monkeypatch):
         ("AWS_SECRET_ACCESS_KEY", "~Jalr+UtnFEMI", True),
         ("DB_PASSWORD", "12345678", True),
         ("KEY_COUNT", "12345678", False),
-        ("SSH_AUTH_SOCK", "/tmp/agent/sock.7", False),
+        ("SSH_AUTH_SOCK", "/run/agent/sock.7", False),
         ("SSL_KEY_FILE", "/no/such/key.pem", False),
         ("SSL_KEYDIR", "/proc", False),
+        ("MY_PASSWORD", "pyproject.toml", True),
     ],
 )
-def test_of_the_environment_paths_are_no_credentials_and_keys_are_no_paths(monkeypatch, name, value, secret):
+def test_of_the_environment_paths_are_no_credentials_and_keys_are_no_paths(monkeypatch, tmp_path, name, value, secret):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("")
     monkeypatch.setenv(name, value)
     assert redact(f"with {value} here") == f"with {MASK if secret else value} here"
 
