@@ -9,7 +9,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from data.errors import InputError
 from data.stream import Stream
 from pretrain.build import make
 from pretrain.callbacks.beginning import Beginning
@@ -31,25 +30,26 @@ from pretrain.devices import accelerator_of
 from pretrain.ending import Ending
 from pretrain.evaluation.build import build_evaluators
 from pretrain.evaluation.scores import Evaluator
-from pretrain.exact import ExactGradients, check_exact
+from pretrain.exact import ExactGradients
 from pretrain.faults import Faults
 from pretrain.feed import Feed
 from pretrain.gradients import Gradients
 from pretrain.host import cores
 from pretrain.model import Model, build_model
 from pretrain.module import Pretraining
-from pretrain.optim.ema import Ema, check_average
+from pretrain.optim.ema import Ema
 from pretrain.optim.state import state_bytes
 from pretrain.preflight import look
 from pretrain.ranks import Process, check_spread, this_process
 from pretrain.run import RunDirectory, open_log
+from pretrain.settings import check_settings, schedule_of
 from pretrain.signals import SIGNALS, Interrupted, Stopped
 from pretrain.soundness.guard import guard_of
 from pretrain.soundness.incidents import Incidents
 from pretrain.start import facts_of
 from pretrain.storage import open_store
 from pretrain.streams import open_streams
-from pretrain.trackers.mirror import names_of, trackers_of
+from pretrain.trackers.mirror import names_of
 from pretrain.trainer import build_trainer
 from pretrain.trunks import set_trunks
 
@@ -64,13 +64,10 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
         RunError: it cannot go on; what was published stays.
         Stopped: a signal ended it; a checkpoint is published.
     """
-    if config["init_from"] is not None and config["resume"] != "auto":
-        raise InputError(
-            "resume and init_from exclude one another: resume goes on with a run, init_from begins a new one"
-        )
     options = config["trainer"]
     process = this_process(options["devices"], options["num_nodes"])
     check_spread(config, process.world_size)
+    check_settings(config, process.world_size).tell()
     directory = RunDirectory(config["run_dir"], process.rank)
     with Ending(directory.path if process.rank == 0 else None) as ending:
         _train(config, overrides, process, directory, ending)
@@ -83,12 +80,9 @@ def _train(
     open_log(directory, console=process.rank == 0)
     SIGNALS.check()
     exact = options["deterministic"] == "exact"
-    if exact:
-        check_exact(config, process.world_size)
     # Another number of threads gives other roundings.
     torch.set_num_threads(options["threads"] or (1 if exact else max(1, cores() // options["devices"])))
     roots = tuple(config["trusted_roots"])
-    trackers_of(config, directory.path)  # what is wrong with them is said before anything is built
     if config["data"].get("builder"):
         make(config["data"]["builder"], "data.builder", roots).ensure()
 
@@ -102,10 +96,8 @@ def _train(
     named = list(model.named_parameters())
     optimizer = make(config["optimizer"], "optimizer", roots, parameters=named, device=device)
     model.check_trained()
-    samples = sum(spec["batch_size"] for spec in config["tasks"].values())
-    timing = {"max_steps": config["max_steps"], "samples_a_step": samples}
-    schedule = make(config["schedule"], "schedule", roots, **timing)
-    ema = ema_of(config, model)
+    schedule = schedule_of(config)
+    ema = None if config["ema"]["decay"] is None else Ema(model, **config["ema"])
     if faults and process.rank == 0:  # it will not start; what else would keep it from that is told with it
         beginning_of_all = dict.fromkeys(streams, 0)
         look(faults, config, directory, model.tasks, streams, beginning_of_all, state_bytes(model, optimizer, ema))
@@ -132,16 +124,6 @@ def _train(
         store.close()
     if trainer.is_global_zero:
         report(directory, module.start.step, config["max_steps"])
-
-
-def ema_of(config: Mapping[str, Any], model: Model) -> Ema | None:
-    """The average of the weights, where the config asks for one.
-
-    Raises:
-        InputError: it is to be measured, but not made.
-    """
-    check_average(config)
-    return None if config["ema"]["decay"] is None else Ema(model, **config["ema"])
 
 
 def edge_of_a_step(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
@@ -15,9 +14,7 @@ from pretrain import exact
 from pretrain.build import make
 from pretrain.checkpoint.retention import Retention, retention_of
 from pretrain.evaluation.heldout import check_heldout
-from pretrain.faults import Faults
 from pretrain.model import Model, Task
-from pretrain.optim.ema import check_average
 from pretrain.plan.batches import Drawn, draw, rates, units
 from pretrain.plan.breadth import rehearse_broad, step_of, wide_tasks
 from pretrain.plan.depth import deep_trunks, rehearse_deep
@@ -25,6 +22,7 @@ from pretrain.plan.memory import Memory, memory_of
 from pretrain.plan.rehearsal import check_precision, fake_model, rehearse, shares_of
 from pretrain.plan.standin import stand_in
 from pretrain.preflight import SHARDS
+from pretrain.settings import check_places, check_settings
 from pretrain.storage import open_store
 from pretrain.streams import damage_of, open_streams
 from pretrain.trunks import can_recompute, set_trunks
@@ -123,9 +121,13 @@ class Planner:
         check_precision(config)
         if config["data"].get("builder"):
             make(config["data"]["builder"], "data.builder", tuple(config["trusted_roots"])).ensure()
-        faults = Faults()
+        faults = check_settings(config, config["trainer"]["devices"] * config["trainer"]["num_nodes"])
         self.faults = faults.lines
-        self._check_settings(faults)
+        with faults.noted():
+            check_places(config)
+        self.kept: Retention | None = None
+        with faults.noted():
+            self.kept = retention_of(config["checkpoint"])
         self.remarks: list[str] = []
         model, _ = fake_model(config)
         self.model = model
@@ -143,27 +145,6 @@ class Planner:
                     self._check_heldout(name, task, store)
         finally:
             store.close()
-
-    def _check_settings(self, faults: Faults) -> None:
-        """What a run would be refused for, whatever its data are."""
-        config, trainer = self.config, self.config["trainer"]
-        samples = sum(spec["batch_size"] for spec in config["tasks"].values())
-        with faults.noted():
-            timing = {"max_steps": config["max_steps"], "samples_a_step": samples}
-            make(config["schedule"], "schedule", tuple(config["trusted_roots"]), **timing)
-        with faults.noted():
-            check_average(config)
-        with faults.noted():
-            if trainer["deterministic"] == "exact":
-                exact.check_exact(config, trainer["devices"] * trainer["num_nodes"])
-        with faults.noted():
-            for word in ("init_from", "resume"):
-                place = config[word]
-                if isinstance(place, str) and place != "auto" and not Path(place).expanduser().exists():
-                    raise InputError(f"{word} '{place}' does not exist")
-        for name, node in config["evaluators"].items():
-            with faults.noted():
-                make(node, f"evaluators.{name}", tuple(config["trusted_roots"]))
 
     def _draw(self, name: str, task: Task, model: Model, store: Store) -> None:
         """Reads samples of a task to plan with.
@@ -226,7 +207,8 @@ class Planner:
             remarks.append(f"samples computed at once differ by task: {told}")
         micro = micro_batch_size or max(sizes, key=lambda size: size or math.inf)
         about = devices, strategy, config["max_steps"], micro, trainer["checkpoint_blocks"]
-        if len(faults) > len(self.faults) or len(self.drawn) < len(specs):
+        kept = self.kept
+        if len(faults) > len(self.faults) or len(self.drawn) < len(specs) or kept is None:
             found = Plan(*about, trainer["precision"], fitting=fitting, faults=faults, remarks=remarks)
         else:
             set_trunks(self.model.encoders, {**trainer, "compile": False})
@@ -242,7 +224,6 @@ class Planner:
                     *wide, lambda shares: rehearse(config, self.drawn, devices, shares, largest)
                 ),
             )
-            kept = retention_of(config["checkpoint"])
             found = Plan(
                 *about,
                 trainer["precision"],

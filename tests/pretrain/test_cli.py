@@ -129,6 +129,15 @@ def test_wrong_options_are_named(refused, shards, mlm, arguments, message):
     assert message in refused(*arguments)
 
 
+def test_settings_that_do_not_fit_are_told_at_once_and_leave_no_run(capsys, shards, mlm, tmp_path):
+    given = ["schedule.warmup_steps=-5", "evaluate.ema=true", "checkpoint.keep_best.count=2", f"run_dir={tmp_path}/new"]
+    assert main([*mlm(shards("own")), *given]) == 2
+    lines = [line.removeprefix("pretrain: error: ") for line in capsys.readouterr().err.splitlines()]
+    expected = ("schedule: warmup_steps=-5", "evaluate.ema=true needs", "checkpoint.keep_best.count needs")
+    assert [line.startswith(start) for line, start in zip(lines, expected, strict=True)] == [True] * 3
+    assert not (tmp_path / "new").exists()
+
+
 def test_shards_that_are_not_there_or_hold_nothing(refused, mlm, shards, tmp_path):
     assert refused(*mlm(tmp_path / "none-*.tar")).startswith(
         f"source 'mlm': shards '{tmp_path}/none-*.tar' match nothing: "

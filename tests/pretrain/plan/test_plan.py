@@ -111,6 +111,8 @@ def test_each_fault_is_named_at_once(capsys):
         (["schedule.warmup_steps=-5"], "warmup_steps=-5"),
         (["evaluate.ema=true"], "evaluate.ema=true needs averaged weights"),
         (["+evaluators.x=null"], "evaluators.x lacks _target_"),
+        (["+logger.x._target_=pretrain.demo.Demo"], "logger.x"),
+        (["checkpoint.keep_best.count=2"], "checkpoint.keep_best.count needs a held-out metric"),
         (["init_from=/nowhere"], "init_from '/nowhere' does not exist"),
         (["trainer.deterministic=exact", "trainer.devices=2", "tasks.mlm.batch_size=6"], "exact_micro_batch_size=4"),
     ],
