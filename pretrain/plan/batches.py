@@ -45,6 +45,11 @@ class Drawn:
         """
         return self.prepare.collate([self.items[(begin + n) % len(self.items)] for n in range(size)])
 
+    @property
+    def ragged(self) -> bool:
+        """Whether samples differ in size."""
+        return len(set(map(_extent, self.items))) > 1
+
     def fewer(self, count: int) -> Drawn:
         """``count`` of them whose sizes are spread as those of all: attention's cost goes with the square."""
         if count >= len(self.items):

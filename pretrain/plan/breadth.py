@@ -23,6 +23,8 @@ from pretrain.plan.rehearsal import Rehearsal, Share
 _MANY = 192
 """Samples of a micro-batch from which on few stand for all."""
 _FEW = 48
+_SPREAD = 16
+"""Samples of all sizes whose FLOPs are those of all in the mean."""
 _STEP, _STEP_OF_WINDOWS = 256, 32
 """Windows are attended to in tiles, so that each further sample is some more operations."""
 _TOKENS = 64
@@ -79,6 +81,25 @@ def step_of(model: Model, tokens: float = 0.0) -> int:
     windows = any(isinstance(part, Transformer) and part.window for part in model.modules())
     step = _STEP_OF_WINDOWS if windows else _STEP
     return max(_LEAST_STEP, min(step, int(step * _TOKENS / max(tokens, 1.0))))
+
+
+def enough(shares: Mapping[str, Share], alone: set[str], ragged: set[str]) -> dict[str, Share]:
+    """Task -> samples whose FLOPs are those of all in the mean, where ``shares`` has too few for that.
+
+    A few samples that follow one another are as large as any other few; what grows with the square of their lengths,
+    or has a least count, is not.
+
+    Args:
+        shares: task -> samples of a device and of a micro-batch.
+        alone: see :func:`wide_tasks`.
+        ragged: tasks whose samples differ in size.
+    """
+    found = {}
+    for name in alone & ragged:
+        count = shares[name].rehearsed  # more than one may be computed in another way than one alone
+        if shares[name].micro * count < _SPREAD:
+            found[name] = Share(_SPREAD, _SPREAD // count, few=_SPREAD)
+    return found
 
 
 def rehearse_broad(

@@ -16,10 +16,10 @@ from pretrain.checkpoint.retention import Retention, retention_of
 from pretrain.evaluation.heldout import check_heldout
 from pretrain.model import Model, Task
 from pretrain.plan.batches import Drawn, draw, rates, units
-from pretrain.plan.breadth import rehearse_broad, step_of, wide_tasks
+from pretrain.plan.breadth import enough, rehearse_broad, step_of, wide_tasks
 from pretrain.plan.depth import deep_trunks, rehearse_deep
 from pretrain.plan.memory import Memory, memory_of
-from pretrain.plan.rehearsal import check_precision, fake_model, rehearse, shares_of
+from pretrain.plan.rehearsal import Rehearsal, Share, check_precision, fake_model, rehearse, shares_of
 from pretrain.plan.standin import stand_in
 from pretrain.preflight import SHARDS
 from pretrain.settings import check_places, check_settings
@@ -212,18 +212,12 @@ class Planner:
             found = Plan(*about, trainer["precision"], fitting=fitting, faults=faults, remarks=remarks)
         else:
             set_trunks(self.model.encoders, {**trainer, "compile": False})
-            wide = (
-                shares_of(config, devices, micro_batch_size),
-                wide_tasks(self.model),
-                step_of(self.model, self._tokens()),
-            )
-            rehearsal = rehearse_deep(
-                config,
-                deep_trunks(config, self.model),
-                lambda config: rehearse_broad(
-                    *wide, lambda shares: rehearse(config, self.drawn, devices, shares, largest)
-                ),
-            )
+            shares = shares_of(config, devices, micro_batch_size)
+            rehearsal = self._rehearse(config, devices, shares, largest)
+            few = {} if largest else enough(shares, wide_tasks(self.model), self._ragged)
+            if few:
+                mean = self._rehearse(config, devices, shares | few).flops
+                rehearsal.flops |= {name: mean[name] * shares[name].share / one.share for name, one in few.items()}
             found = Plan(
                 *about,
                 trainer["precision"],
@@ -239,6 +233,18 @@ class Planner:
             )
         return found
 
+    def _rehearse(
+        self, config: Mapping[str, Any], devices: int, shares: Mapping[str, Share], largest: bool = False
+    ) -> Rehearsal:
+        wide = wide_tasks(self.model), step_of(self.model, self._tokens())
+        return rehearse_deep(
+            config,
+            deep_trunks(config, self.model),
+            lambda config: rehearse_broad(
+                shares, *wide, lambda shares: rehearse(config, self.drawn, devices, shares, largest)
+            ),
+        )
+
     def _task(self, name: str, flops: float) -> TaskPlan:
         size, drawn = self.config["tasks"][name]["batch_size"], self.drawn[name]
         samples = size * self.config["max_steps"]
@@ -247,6 +253,10 @@ class Planner:
         amounts = {unit: amount * mean for unit, amount in counted.items()}
         epochs = samples / max(1, self.sizes[name]) if name in self.sizes else None
         return TaskPlan(size, flops, samples, epochs, amounts)
+
+    @property
+    def _ragged(self) -> set[str]:
+        return {name for name, one in self.drawn.items() if one.ragged}
 
     def _tokens(self) -> float:
         """Of a sample in the mean, of the task with the longest texts."""

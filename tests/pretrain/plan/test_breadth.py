@@ -64,3 +64,10 @@ def test_samples_that_meet_are_all_there(monkeypatch):
     found = Planner(settings).plan(None)
     assert sizes == [4096]
     assert found.memory.activations > 3 * 4 * 4096**2  # the matrix of all pairs, its softmax and its gradient
+
+
+@pytest.mark.parametrize("experiment", ["mlm_tiny", "clm_tiny", "wav2vec2_tiny"])
+def test_flops_of_ragged_samples_are_those_of_all_however_few_are_computed_at_once(experiment):
+    """One or two samples would stand for all: 4.1 instead of 5.6 GFLOP of the first."""
+    planner = Planner(composed(f"experiment={experiment}"))
+    assert planner.plan(1).flops == pytest.approx(planner.plan(8).flops, rel=0.03)
