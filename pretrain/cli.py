@@ -17,39 +17,7 @@ from data.errors import InputError, RunError
 from pretrain import host
 from pretrain.redaction import install, redact, redacted
 from pretrain.signals import EXIT_ERROR, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_STOPPED, SIGNALS, Stopped, exit_code
-
-USAGE = """\
-pretrain: self-supervised pretraining of text, image and audio models from tar shards
-
-usage:
-  pretrain [KEY=VALUE ...]            train; the same command continues an interrupted run
-  pretrain -m KEY=A,B [...]           a run for each combination
-  pretrain --cfg job [KEY=VALUE ...]  print the composed config and stop
-  pretrain launcher=slurm [...]       submit it to Slurm and return; launcher=torchrun: start it by torchrun
-  pretrain shards ...                 pack own data into shards, check shards, list what a run saw
-  pretrain checkpoints ...            list, verify, prune or doctor a run's checkpoints
-  pretrain plan [KEY=VALUE ...]       what a run will need: FLOPs, memory, disk, data, time
-  pretrain runs ...                   which runs there are and how they stand; compare, follow or stop them
-  pretrain sweep ...                  how the trials of -m stand; resume or retry them, name the best
-  pretrain report RUN                 a run's curves, events and results as one page, RUN/report.html
-  pretrain export RUN [--out DIR]     write a model for transformers, checked for equal outputs
-  pretrain embed RUN SHARDS --out DIR embeddings of samples or files by a trained encoder
-  pretrain adapt RUN [KEY=VALUE ...]  train a model's encoders on labelled samples; a run like any other
-  pretrain evaluate RUN [watch=true]  held-out values and evaluators of any checkpoint, or of each as it is published
-  pretrain search DIR --text TEXT     what of such embeddings is most like a text, a file or a sample
-
-options:
-  --config FILE      a whole config (of a run, say) to change and train from, instead of composing one
-  --config-dir DIR   own config groups and experiments, searched besides the packaged ones
-  --traceback        show where in the code a wrong input was noticed
-  --version, --help
-
-examples:
-  pretrain                                             text, images and audio together, two minutes on a laptop
-  pretrain experiment=clip_tiny run_dir=runs/a seed=1  one objective
-  pretrain experiment=mlm_tiny data=shards data.tokenizer=shards/own/tokenizer.json data.vocab_size=8000 \\
-           data.text.train='shards/own/*-train-*.tar' data.text.heldout='shards/own/*-val-*.tar'
-"""
+from pretrain.usage import ADAPT_USAGE, USAGE
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if verb in VERBS:
             return _verb(verb, arguments[1:])
-        return _train(_adapted(arguments[1:]) if verb == ADAPT else arguments)
+        return _adapt(arguments[1:]) if verb == ADAPT else _train(arguments)
     except InputError as error:
         if traceback:
             raise
@@ -182,14 +150,15 @@ def _train(arguments: list[str]) -> int:
     return 0
 
 
-def _adapted(arguments: list[str]) -> list[str]:
-    """The training that ``pretrain adapt ARGUMENTS`` is; help where it is asked for."""
+def _adapt(arguments: list[str]) -> int:
+    """The training that ``pretrain adapt ARGUMENTS`` is."""
     if "--help" in arguments or "-h" in arguments:
-        return ["--help"]
+        print(ADAPT_USAGE, end="")
+        return 0
     host.tune()
     from pretrain.adapting.expand import expand
 
-    return expand(arguments)
+    return _train(expand(arguments))
 
 
 def _is_finished(composed: dict[str, Any]) -> bool:

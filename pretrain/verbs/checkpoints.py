@@ -46,14 +46,16 @@ def main(argv: list[str]) -> int:
     """Runs the verb and returns its exit code.
 
     Raises:
-        InputError: RUN holds no checkpoint, or is in use (prune).
+        InputError: RUN does not exist, holds no checkpoint, or is in use (prune).
         RunError: one could not be removed (prune).
     """
     arguments = parser().parse_args(argv)
     from pretrain import checkpoint
     from pretrain.checkpoint.inspection import SOUND, diagnosis, inspect, inspect_all, survey
 
-    run = Path(arguments.run)
+    run = Path(arguments.run).expanduser()
+    if not run.exists():
+        raise InputError(f"'{run}' does not exist (a run directory or a step-XXXXXXXX folder is expected)")
     if arguments.verb == "digest":
         content = checkpoint.find(run)
         print(json.dumps({"step": content.step, "sha256": checkpoint.digest(content)}))

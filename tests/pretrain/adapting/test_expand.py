@@ -170,7 +170,9 @@ def test_help(capsys):
     from pretrain.cli import main
 
     assert main(["adapt", "--help"]) == 0
-    assert "pretrain adapt RUN" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "usage: pretrain adapt RUN" in said
+    assert "method=full" in said
 
 
 def test_a_table_of_labels_belongs_to_the_run_by_its_digest(run, tmp_path, shards):

@@ -59,6 +59,9 @@ def test_list_and_verify(run, capsys):
     assert answer(capsys, "verify", run / "checkpoints/step-00000004")[0] == 1
     with pytest.raises(InputError, match="holds no checkpoint"):
         main(["list", str(run / "checkpoints")])
+    for verb in ("list", "verify", "prune", "doctor", "digest"):
+        with pytest.raises(InputError, match="'nowhere' does not exist"):
+            main([verb, "nowhere"])
 
 
 def test_what_a_run_removes_meanwhile_is_not_damaged(run, capsys, monkeypatch):
@@ -157,7 +160,7 @@ def test_prune_of_one_checkpoint_leaves_it_as_it_was(run):
 def test_prune_of_no_run(run):
     with pytest.raises(InputError, match="the run's config does not say"):
         main(["prune", str(run)])
-    with pytest.raises(InputError, match="a run directory is expected"):
+    with pytest.raises(InputError, match="a run directory or a step-XXXXXXXX folder is expected"):
         main(["prune", str(run / "nowhere")])
     assert not (run / "nowhere").exists()
 
