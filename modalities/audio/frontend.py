@@ -67,6 +67,7 @@ class ConvFrontend(nn.Module):
             wave: clips end to end, each with zeros up to a multiple of ``hop``.
             samples: length of each clip without its zeros, which ``norm="group"`` needs; None: one clip without any.
         """
+        wave = wave.to(next(self.parameters()).dtype)  # a recording is float32, whatever the weights are
         x, norms = wave.unsqueeze(1), list(self.norms)
         if isinstance(norms[0], nn.GroupNorm):
             x = F.gelu(self._normed_first(wave, [len(wave)] if samples is None else samples, norms[0]))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from data.errors import InputError
 from modalities.audio.frames import frame_count, geometry
 from modalities.audio.frontend import RowConv
+from modalities.audio.quantizer import full
 
 FLOOR = 1e-4
 """Power, in that of white noise of unit variance, below which a band counts as silent: 40 dB less."""
@@ -59,18 +60,19 @@ class MelFrontend(nn.Module):
 
     def forward(self, wave: Tensor, samples: Sequence[int] | None = None) -> Tensor:
         """(S,) -> (S / hop, C); S is a multiple of ``hop``, and zeros stand beyond the end."""
-        x = self.spectra(wave)
+        x = self.spectra(wave).to(next(self.parameters()).dtype)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.gelu(norm(conv(x)))
         return x
 
     def spectra(self, wave: Tensor) -> Tensor:
-        """(S,) -> (S / strides[0], B): log power, about -1 for silence and 1 for noise."""
+        """(S,) -> (S / strides[0], B) float32 at least: log power, about -1 for silence and 1 for noise."""
         with torch.autocast(wave.device.type, enabled=False):  # powers span more than half precision does
-            rows = F.pad(wave.float(), (0, self.kernel - self.stride)).unfold(0, self.kernel, self.stride)
-            found = torch.fft.rfft(rows * self.window)
-            power = (found.real.square() + found.imag.square()) / self.window.square().sum()
-            return ((power @ self.bank + FLOOR).log() + 4) / 4
+            wave, window, bank = (full(x) for x in (wave, self.window, self.bank))
+            rows = F.pad(wave, (0, self.kernel - self.stride)).unfold(0, self.kernel, self.stride)
+            found = torch.fft.rfft(rows * window)
+            power = (found.real.square() + found.imag.square()) / window.square().sum()
+            return ((power.to(bank.dtype) @ bank + FLOOR).log() + 4) / 4
 
     def frames(self, samples: int) -> int:
         """Number of frames that lie inside a clip of ``samples``."""

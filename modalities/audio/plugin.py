@@ -66,10 +66,13 @@ class AudioPlugin(PluginEncoder):
     def forward(self, inputs: dict[str, Any]) -> Encoded:
         """What ``AudioPrepare.collate`` made -> (T, D), or (B, D) where the module pools."""
         samples = inputs["samples"]
-        clips = _clips(inputs["wave"], samples, self.hop)
+        wave = inputs["wave"]
+        # A recording is float32, weights need not be (trainer.precision).
+        wave = wave.to(next((p.dtype for p in self.module.parameters() if p.is_floating_point()), wave.dtype))
+        clips = _clips(wave, samples, self.hop)
         padded = self.lengths is not None or self.mask is not None
         found = self._padded(clips, samples) if padded else self._by_length(clips, samples)
-        return Encoded(torch.cat(found), Layout([len(x) for x in found], inputs["wave"].device))
+        return Encoded(torch.cat(found), Layout([len(x) for x in found], wave.device))
 
     def _by_length(self, clips: list[Tensor], samples: Sequence[int]) -> list[Tensor]:
         found = list(clips)

@@ -103,7 +103,8 @@ class Wav2Vec2(Objective):
         temperature = self.quantizer.temperature(step.number)
         targets, codes = self.quantizer(logits, temperature, seeds)
         numbers = self.quantizer.numbers(codes)
-        loss, sums = contrast(hidden, self.project_q(targets), numbers, inputs["negatives"], masks, self.logit_temp)
+        quantised = self.project_q(targets.to(self.project_q.weight.dtype))  # the choice is made in float32 at least
+        loss, sums = contrast(hidden, quantised, numbers, inputs["negatives"], masks, self.logit_temp)
         sums |= self._usage(logits, frames) | {"contrastive": loss.detach().double()}
         if self.training:
             sums["temperature"] = loss.new_full((), temperature * masks.total, dtype=torch.float64)

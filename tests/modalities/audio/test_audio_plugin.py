@@ -41,6 +41,15 @@ def test_clips_are_computed_as_one_by_one(lengths, samples):
         torch.testing.assert_close(features, alone[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("lengths", [None, "lengths"])
+def test_weights_of_another_precision_take_a_recording_as_it_is(lengths):
+    encoder = AudioPlugin(network(), D, lengths=lengths, **FRONT).eval()
+    _, batch = clips(*LENGTHS)
+    expected = encoder(batch).tokens
+    found = encoder.double()(batch).tokens
+    torch.testing.assert_close(found, expected.double(), rtol=1e-4, atol=1e-5)
+
+
 def test_transformers_with_a_mask():
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)

@@ -86,3 +86,20 @@ def test_frames_are_dropped_in_training_alone(items):
     assert not torch.equal(model(audio).tokens, model(audio).tokens)
     model.eval()
     assert torch.equal(model(audio).tokens, model(audio).tokens)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, BASE, LARGE, {"mel_bands": 40, "kernels": (400, 3, 3), "strides": (160, 2, 2)}],
+    ids=["rotary", "base", "large", "mel"],
+)
+def test_weights_of_another_precision_take_a_recording_as_it_is(recording, settings, dtype):
+    """``trainer.precision`` turns weights alone where held-out samples are measured."""
+    model = encoder(**settings)
+    prepare = AudioPrepare(**{name: settings[name] for name in ("kernels", "strides") if name in settings})
+    inputs = prepare.collate([prepare(recording(samples=n), generator(n), True) for n in LENGTHS])
+    expected = model(inputs).tokens
+    found = model.to(dtype)(inputs).tokens
+    assert found.dtype == dtype
+    assert (found.float() - expected).norm() < 0.05 * expected.norm()

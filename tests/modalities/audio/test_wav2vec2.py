@@ -175,6 +175,15 @@ def test_half_precision_keeps_loss_and_choice_in_float32(items):
     assert grads.isfinite().all()
 
 
+def test_weights_in_half_precision_leave_loss_and_choice_in_float32(items):
+    both = models()
+    (batch,) = split(items, 1)
+    whole, _ = run(both, [batch])
+    half, grads = run(both.bfloat16(), [batch])
+    assert half["loss"].item() == pytest.approx(whole["loss"].item(), rel=0.2)
+    assert grads.isfinite().all()
+
+
 def test_other_encoders_are_refused(items):
     with pytest.raises(InputError, match="needs an AudioEncoder, got Linear"):
         models()["objective"].statistics({"audio": nn.Linear(2, 2)}, split(items, 1)[0])
