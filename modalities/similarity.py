@@ -67,4 +67,5 @@ def hits(rows: Tensor, values: Tensor, numbers: Tensor) -> Tensor:
     """How often the right pair had the highest similarity, both ways, halved, from :func:`best` of all blocks; ()."""
     row = numbers.gather(0, values.argmax(0, keepdim=True))[0]
     right = torch.arange(len(row), device=row.device)
-    return ((rows.sum() + (row == right).sum()) / 2).detach()
+    # Of a type of its own: halves of whole numbers are in torch's default one, which bf16-true makes bfloat16.
+    return ((rows.sum() + (row == right).sum()).float() / 2).detach()

@@ -39,7 +39,7 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """
     views, partners = torch.cat((a, b)), torch.cat((b, a))
     losses, found = by_rows(partial(_nt_xent, temperature=temperature), views, partners)
-    return losses.sum() / 2, (found.sum() / 2).detach()
+    return losses.sum() / 2, (found.sum().float() / 2).detach()
 
 
 def _nt_xent(views: Tensor, begin: int, partners: Tensor, *, temperature: float) -> Parts:

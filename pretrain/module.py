@@ -110,7 +110,7 @@ class Pretraining(pl.LightningModule):
             self.last[name] = task.objective.step(encoders, batch.tasks[name], step, self.weights[name])
             self.gradients.end()
             if not task.weight.constant:
-                self.last[name]["weight"] = torch.tensor(self.weights[name])
+                self.last[name]["weight"] = _number(self.weights[name])
         parameters = self.gradients.finish()
         norm = clip(parameters, self.gradient_clip_norm)
         factor = self.schedule(batch.step)
@@ -120,7 +120,7 @@ class Pretraining(pl.LightningModule):
         self.steps_done = batch.step + 1
         if self.ema is not None:
             self.ema.update(self.steps_done)
-        self.last[""] = {"gradient_norm": norm.detach(), "lr": torch.tensor(self.lr * factor)}
+        self.last[""] = {"gradient_norm": norm.detach(), "lr": _number(self.lr * factor)}
         self.seconds = time.perf_counter() - began
 
     def _update(self, sound: Tensor) -> None:
@@ -130,3 +130,8 @@ class Pretraining(pl.LightningModule):
         reshard(self.model)
         self.guard.update(self.optimizer, optimizer.step, sound)
         optimizer.zero_grad()
+
+
+def _number(value: float) -> Tensor:
+    """() float32, also where torch's default is less (``trainer.precision=bf16-true``)."""
+    return torch.tensor(value, dtype=torch.float32)

@@ -70,3 +70,15 @@ def test_a_tie_between_blocks_is_the_first_ones(monkeypatch):
     whole = info_nce(a, b, torch.tensor(2.0))[1]
     monkeypatch.setattr(similarity, "AT_ONCE", 4)
     assert info_nce(a, b, torch.tensor(2.0))[1] == whole == 2
+
+
+@pytest.mark.parametrize("loss", [lambda a: info_nce(a, a, torch.tensor(9.0)), lambda a: nt_xent(a, a, 0.5)])
+def test_hits_are_counted_whatever_the_default_type_is(loss):
+    """Bfloat16 has no 1001."""
+    a = F.normalize(torch.randn(1001, 64, generator=torch.Generator().manual_seed(0)), dim=1)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert float(loss(a)[1]) == 1001
+    finally:
+        torch.set_default_dtype(before)
