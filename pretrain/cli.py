@@ -17,6 +17,7 @@ from data.errors import InputError, RunError
 from pretrain import host
 from pretrain.redaction import install, redact, redacted
 from pretrain.signals import EXIT_ERROR, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_STOPPED, SIGNALS, Stopped, exit_code
+from pretrain.terminal import open_standard_streams
 from pretrain.usage import ADAPT_USAGE, USAGE
 
 
@@ -26,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     traceback = "--traceback" in arguments or bool(os.environ.get("PRETRAIN_TRACEBACK"))
     arguments = [a for a in arguments if a != "--traceback"]
     install()
+    open_standard_streams()
     _print_anything()
     verb = arguments[0] if arguments else ""
     if verb in VERBS:
