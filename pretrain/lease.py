@@ -84,11 +84,7 @@ class Lease:
             raise
 
     def _is_there(self) -> bool:
-        try:
-            found, own = os.stat(self.path), os.fstat(self._file)
-        except FileNotFoundError:
-            return False
-        return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
+        return _is_still(self._file, self.path)
 
     def _owner(self) -> str:
         return os.pread(self._file, 200, 0).decode(errors="replace").strip() or "another process"
@@ -103,12 +99,27 @@ class Lease:
     def __del__(self) -> None:
         self.let_go()
 
+    def stay(self) -> None:
+        """Makes sure that the folder is still where it was; any thread may ask.
+
+        Otherwise what is written by its name would begin another one, apart from the files that are open.
+
+        Raises:
+            RunError: it was moved or removed, or its file system was taken away.
+        """
+        if self._folder >= 0 and not _is_still(self._folder, self.path.parent):
+            raise RunError(
+                f"'{self.path.parent}' was moved or removed while the run worked in it; this process stops, and "
+                "publishes nothing more; put it back, and the same command continues"
+            )
+
     def hold(self) -> None:
         """Makes sure that the lease still stands, before something is published under it.
 
         Raises:
-            RunError: the lock file was removed, and another process has taken its place.
+            RunError: the lock file was removed, and another process has taken its place; or see :meth:`stay`.
         """
+        self.stay()
         if not self.locking or self._file < 0 or self._is_there():
             return
         former, self._file = self._file, self._opened()
@@ -123,6 +134,15 @@ class Lease:
             os.close(former)
         os.pwrite(self._file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         log.warning("'%s' was removed; it is there again", self.path)
+
+
+def _is_still(opened: int, path: Path) -> bool:
+    """Whether ``path`` leads to what was opened under that name."""
+    try:
+        found, own = os.stat(path), os.fstat(opened)
+    except FileNotFoundError:
+        return False
+    return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
 
 
 _OWN: WeakSet[Lease] = WeakSet()

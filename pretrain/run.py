@@ -97,7 +97,10 @@ class RunDirectory:
 
         Raises:
             OSError: the disk does not take them.
+            RunError: the directory was moved or removed; see :meth:`pretrain.lease.Lease.stay`.
         """
+        if self.lease is not None:
+            self.lease.stay()  # a checkpoint would make it anew, without the rows: their files went with it
         for file in list(self._files.values()):  # a checkpoint's thread calls this while the run adds files
             file.secure()
 

@@ -109,6 +109,21 @@ def test_an_owner_whose_place_was_taken_stops(tmp_path, monkeypatch):
         end(pid)
 
 
+@pytest.mark.parametrize("another", [False, True])
+def test_an_owner_whose_folder_was_moved_stops(tmp_path, another):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    lease = Lease(folder, "run")
+    lease.hold()
+    folder.rename(tmp_path / "elsewhere")
+    if another:
+        folder.mkdir()
+    for ask in (lease.hold, lease.stay):
+        with pytest.raises(RunError, match="run' was moved or removed while the run worked in it"):
+            ask()
+    assert not (folder / "lock").exists()
+
+
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
     def none(*_):
         raise OSError(errno.ENOLCK, "no locks available")

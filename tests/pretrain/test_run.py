@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from data.errors import InputError
+from data.errors import InputError, RunError
 from pretrain.closing import table
 from pretrain.run import METRICS, QUARANTINE, SPEED, RunDirectory
 
@@ -29,6 +29,15 @@ def test_rewind_drops_later_rows_and_a_torn_last_line(tmp_path):
     assert [row["step"] for row in run.rows(METRICS)] == [1, 2, 3, 4, 5]
     run.rewind(0)
     assert list(run.rows(METRICS)) == []
+
+
+def test_no_checkpoint_is_begun_where_the_directory_was(tmp_path):
+    run = RunDirectory(str(tmp_path / "run"))
+    run.append(METRICS, {"step": 1})
+    run.secure()
+    run.path.rename(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="run' was moved or removed"):
+        run.secure()
 
 
 def test_a_torn_line_alone_is_dropped_even_if_it_is_json(tmp_path):
