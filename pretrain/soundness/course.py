@@ -9,6 +9,7 @@ from typing import cast
 
 from data.loading.loader import StepBatch, StepLoader
 from pretrain.module import Pretraining
+from pretrain.redaction import redacted
 from pretrain.run import EVENTS, STARTS, RunDirectory
 from pretrain.soundness.decisions import jumps
 from pretrain.start import Start
@@ -71,6 +72,8 @@ class Course:
         if self.directory.rank == 0:
             facts = {"step": step, "positions": positions, "batch_sizes": dict(self.batch_sizes)}
             self.directory.append(STARTS, facts | {"segments": start.segments, "jumps": counts})
-            self.directory.append(EVENTS, {"step": step, "event": "jump", "jumps": counts, "positions": positions})
+            event = redacted({"step": step, "event": "jump", "jumps": counts, "positions": positions})
+            if event not in self.directory.rows(EVENTS):  # an earlier start that was killed behind it has told of it
+                self.directory.append(EVENTS, event)
             told = ", ".join(f"{count} of {task}" for task, count in counts.items())
             log.info("step %d: samples are left out: %s", step, told)
