@@ -11,6 +11,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from data.demo.version import VERSION
+from data.store.cache import usual_folder
 
 
 def register() -> None:
@@ -24,8 +25,7 @@ def register() -> None:
 
 def cache_dir() -> str:
     """Where data made by the framework itself is kept: $PRETRAIN_CACHE or the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.environ.get("PRETRAIN_CACHE") or os.path.join(home, "pretrain")
+    return os.environ.get("PRETRAIN_CACHE") or usual_folder()
 
 
 def python_version() -> str:

@@ -53,6 +53,19 @@ class Part:
             self.cache.space.take(grown, size, self._patience_s, self._check, self.path.name)
 
 
+def usual_folder() -> str:
+    """``pretrain`` in the user's folder for caches.
+
+    Raises:
+        InputError: the user has no home.
+    """
+    named = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return str(Path(named or Path.home() / ".cache", "pretrain"))
+    except RuntimeError:  # as a user that the host does not know, without HOME: some containers and schedulers
+        raise InputError("there is no home folder for a cache; set HOME or XDG_CACHE_HOME") from None
+
+
 class Cache:
     """The folder. Nothing is made or read before it is needed; picklable.
 
@@ -62,8 +75,7 @@ class Cache:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, max_size: str | int = "50GB") -> None:
-        usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "pretrain")
-        self.folder = Path(folder or usual).expanduser().absolute()
+        self.folder = Path(folder or usual_folder()).expanduser().absolute()
         self.max_size = parse_size(max_size)
         self.space = Space(self.folder, self.max_size)
 

@@ -1,6 +1,9 @@
+import pwd
+
 import pytest
 
 from data.errors import InputError
+from data.store.cache import Cache
 from pretrain import composition, config
 
 EXPERIMENTS = composition.groups()["experiment"]
@@ -135,3 +138,16 @@ def test_difference_names_added_changed_and_lost_keys():
     old = {"a": 1, "b": {"c": 2, "d": [1]}, "e": {}}
     new = {"a": 1, "b": {"c": 3}, "f": None, "g": 0}
     assert config.difference(old, new) == {"b.c": (2, 3), "b.d": ([1], None), "e": ({}, None), "g": (None, 0)}
+
+
+def test_a_user_without_a_home_is_told_so_and_gets_no_folder_called_tilde(monkeypatch):
+    def unknown(_):
+        raise KeyError
+
+    for name in ("HOME", "XDG_CACHE_HOME", "PRETRAIN_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)  # as of a container's numeric user
+    with pytest.raises(InputError, match="no home folder for a cache; set HOME or XDG_CACHE_HOME"):
+        config.load(["experiment=mlm_tiny"])
+    with pytest.raises(InputError, match="no home folder for a cache; set HOME or XDG_CACHE_HOME"):
+        Cache()
