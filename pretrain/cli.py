@@ -16,6 +16,7 @@ from typing import Any
 from data.errors import InputError, RunError
 from pretrain import host
 from pretrain.redaction import install, redact, redacted
+from pretrain.said import say
 from pretrain.signals import EXIT_ERROR, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_STOPPED, SIGNALS, Stopped, exit_code
 from pretrain.terminal import open_standard_streams
 from pretrain.usage import ADAPT_USAGE, USAGE
@@ -43,8 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         if traceback:
             raise
-        for line in str(error).splitlines():  # each a fault of its own
-            print(f"pretrain: error: {redact(line)}", file=sys.stderr)
+        say([f"pretrain: error: {redact(line)}" for line in str(error).splitlines()])  # each a fault of its own
         return EXIT_INPUT
     except RuntimeError as error:
         # Path.expanduser's, from anywhere: no user of that name, or no HOME.

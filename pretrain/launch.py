@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from data.errors import InputError
+from pretrain.said import said_together
 from pretrain.signals import REQUEUEING, SIGNALS, STOPPING
 
 PRETRAIN = (sys.executable, "-P", "-m", "pretrain")
@@ -57,18 +58,19 @@ def launch(arguments: Sequence[str], devices: int, num_nodes: int, silence_s: fl
     """
     environment, node = _meeting(num_nodes)
     children = []
-    for local in range(devices):
-        rank = {"RANK": node * devices + local, "LOCAL_RANK": local, "WORLD_SIZE": devices * num_nodes}
-        rank |= {"LOCAL_WORLD_SIZE": devices, "GROUP_RANK": node}
-        children.append(
-            subprocess.Popen(
-                [*PRETRAIN, *arguments],
-                env={**os.environ, **environment, **{key: str(value) for key, value in rank.items()}},
-                process_group=0,  # a terminal's Ctrl-C reaches the parent alone, which passes it on once
-                preexec_fn=be_a_child,
+    with said_together() as speaking:
+        for local in range(devices):
+            rank = {"RANK": node * devices + local, "LOCAL_RANK": local, "WORLD_SIZE": devices * num_nodes}
+            rank |= {"LOCAL_WORLD_SIZE": devices, "GROUP_RANK": node}
+            children.append(
+                subprocess.Popen(
+                    [*PRETRAIN, *arguments],
+                    env={**os.environ, **environment, **speaking, **{key: str(value) for key, value in rank.items()}},
+                    process_group=0,  # a terminal's Ctrl-C reaches the parent alone, which passes it on once
+                    preexec_fn=be_a_child,
+                )
             )
-        )
-    return _supervise(children, silence_s)
+        return _supervise(children, silence_s)
 
 
 def _meeting(num_nodes: int) -> tuple[dict[str, str], int]:
