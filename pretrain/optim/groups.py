@@ -13,6 +13,8 @@ from typing import Any
 from torch import nn
 
 from data.errors import InputError, choices
+from modalities.encoder import Encoder
+from modalities.pairs import frozen
 
 log = logging.getLogger("pretrain")
 
@@ -110,8 +112,13 @@ def groups(parts: Iterable[Trained], lr: float, weight_decay: float) -> list[dic
 
 
 def locked(model: nn.Module) -> list[nn.Module]:
-    """The largest parts of ``model`` that have parameters, none of which is trained."""
+    """The largest parts of ``model`` that have parameters, none of which is trained.
+
+    An encoder of which projections alone are trained is one: it may have dropout of its own, and they have none.
+    """
     if any(True for _ in model.parameters()) and not any(p.requires_grad for p in model.parameters()):
+        return [model]
+    if isinstance(model, Encoder) and frozen(model):
         return [model]
     return [part for child in model.children() for part in locked(child)]
 
