@@ -81,6 +81,9 @@ class TextTokenizer:
         # Texts are encoded one at a time, by as many workers as there are to be; threads are of use for training alone.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         tokenizer.encode_special_tokens = True  # a text that says [MASK] says a word, not the token
+        # Of published files some cut texts, and fill them up with [PAD], for the model they were saved with.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         return tokenizer
 
     @cached_property

@@ -63,18 +63,19 @@ TEXTS = [
 
 @pytest.mark.parametrize("form", ["plain", "truncating", "padding"])
 def test_the_fast_form_gives_the_same_tokens(tokenizer_path, tmp_path, form):
-    """A tokenizer.json from elsewhere may truncate and pad."""
-    plain = Tokenizer.from_file(tokenizer_path)
+    """A tokenizer.json from elsewhere (sentence-transformers) may truncate and pad; that is the prepare's to do."""
+    saved, plain = (Tokenizer.from_file(tokenizer_path) for _ in range(2))
     if form == "truncating":
-        plain.enable_truncation(5)
+        saved.enable_truncation(5)
     elif form == "padding":
-        plain.enable_padding(length=40, pad_id=0, pad_token=SPECIAL[0])
-    plain.save(str(tmp_path / "t.json"))
-    plain = Tokenizer.from_file(str(tmp_path / "t.json"))
+        saved.enable_padding(length=40, pad_id=0, pad_token=SPECIAL[0])
+    saved.save(str(tmp_path / "t.json"))
     plain.encode_special_tokens = True
     tokenizer = TextTokenizer(str(tmp_path / "t.json"))
     for text in TEXTS:
-        assert tokenizer.encode(text) == plain.encode(text, add_special_tokens=False).ids
+        expected = plain.encode(text, add_special_tokens=False)
+        assert tokenizer.encode(text) == expected.ids
+        assert tokenizer.located(text) == (expected.ids, expected.offsets)
 
 
 def test_it_starts_no_threads(tokenizer_path):
