@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from data.errors import InputError
 from modalities.hf_config import ACTIVATIONS, Described, Settings, activation, even_heads, hidden, unlike
 
 _PLAIN = {"trunk.norm_kind": "layer", "trunk.window": 0, "trunk.first_norm": True}
@@ -90,6 +94,31 @@ def modernbert(settings: Settings) -> Described:
     }
     lines = unlike(settings, "ModernBERT", needed) + even_heads(settings, "ModernBERT")
     return Described("modernbert", "ModernBERT", config, lines, more)
+
+
+def modernbert_now(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``config.json`` of ModernBERT with the keys of today's ``transformers``.
+
+    Files of versions 4, the published ones among them, say which layers see everything, and how positions turn, by
+    others; what they leave out is as published.
+
+    Raises:
+        InputError: a number of layers is none.
+    """
+    given = {key: value for key, value in config.items() if value is not None}
+    depth, every = (given.get(k, n) for k, n in (("num_hidden_layers", 22), ("global_attn_every_n_layers", 3)))
+    if not isinstance(depth, int) or not isinstance(every, int) or every < 1:
+        raise InputError(
+            f"config.json: num_hidden_layers={depth!r} or global_attn_every_n_layers={every!r} is no number"
+        )
+    wide = given.get("global_rope_theta", 160000.0)
+    near = given.get("local_rope_theta", wide if "local_rope_theta" in config else 10000.0)
+    bases = {"full_attention": wide, "sliding_attention": near}
+    older = {
+        "layer_types": ["sliding_attention" if number % every else "full_attention" for number in range(depth)],
+        "rope_parameters": {name: {"rope_type": "default", "rope_theta": base} for name, base in bases.items()},
+    }
+    return older | given
 
 
 def gpt2(settings: Settings) -> Described:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from data.errors import InputError, choices
+from modalities.text.hf_config import modernbert_now
 
 CONFIG, WEIGHTS, INDEX, PICKLED = (
     "config.json",
@@ -57,6 +58,8 @@ class Folder:
         Raises:
             InputError: it is no mapping.
         """
+        if family == "modernbert":
+            return modernbert_now(self.config)
         inner = {"clip_text": "text_config", "clip_vision": "vision_config"}.get(family)
         if self.model_type != "clip" or inner is None:
             return self.config

@@ -218,6 +218,24 @@ def test_other_sizes_and_settings_are_all_named(tmp_path, tokenizer_path, transf
         begun(tmp_path, tokenizer_path, "wav2vec2", tmp_path / "theirs")
 
 
+def test_modernbert_as_version_4_wrote_it_is_compared_too(tmp_path, tokenizer_path, transformers):
+    """The published config.json knows neither ``layer_types`` nor ``rope_parameters``."""
+    folder = tmp_path / "theirs"
+    saved(transformers, "modernbert", 320, tokenizer_path, folder)
+    config = json.loads((folder / "config.json").read_text())
+    for key in ("layer_types", "rope_parameters"):
+        del config[key]
+    for said in ({}, {"global_attn_every_n_layers": 3, "global_rope_theta": 160000.0, "local_rope_theta": 10000.0}):
+        (folder / "config.json").write_text(json.dumps(config | said))
+        begun(tmp_path, tokenizer_path, "modernbert", folder)
+        for setting, message in (("global_every=2", "layer_types is"), ("rotary_base=500", "rope_parameters is")):
+            with pytest.raises(InputError, match=message):
+                begun(tmp_path, tokenizer_path, "modernbert", folder, f"encoders.text.trunk.{setting}")
+    edit(folder / "config.json", global_rope_theta=500.0, local_rope_theta=None)
+    more = ("encoders.text.trunk.rotary_base=500", "encoders.text.trunk.local_rotary_base=null")
+    begun(tmp_path, tokenizer_path, "modernbert", folder, *more)
+
+
 def test_which_encoder_takes_it_can_be_said(tmp_path, tokenizer_path, transformers):
     saved(transformers, "bert", 320, tokenizer_path, tmp_path / "theirs")
     begun(tmp_path, tokenizer_path, "bert", {"text": str(tmp_path / "theirs")})
