@@ -62,3 +62,13 @@ def test_autocast_multiplies_in_half_precision_and_adds_in_single():
     for found, right in zip(torch.autograd.grad(loss, [hidden, weight, bias]), slopes, strict=True):
         assert found.dtype == torch.float32
         assert (found - right).norm() < 0.02 * right.norm()
+
+
+def test_of_tokens_that_tie_for_the_first_place_one_alone_is_a_hit():
+    """In half precision ties are common; counted for each of them, they make an accuracy of more than there is."""
+    (hidden, weight, _), _ = inputs(torch.float32)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = F.linear(hidden, torch.cat((weight, weight)))
+        best = logits[:, :V].argmax(1)
+        counts = [int(vocabulary_loss(hidden, torch.cat((weight, weight)), None, best + more)[1]) for more in (0, V)]
+    assert sum(counts) == M
