@@ -60,6 +60,11 @@ def outgoing(
     if family == "clip_vision":
         own = _as_clip(own)
     table, head = _tables(family, settings, own, other)
+    if family == "wav2vec2" and settings["frontend_bias"] and settings["frontend_norm"] == "group":
+        # Theirs has one in front of the norm over frames as well, which takes it away; ours does without.
+        first = next(name for name in table if name.ours == "frontend.convs.0.weight")
+        table.append(Name("frontend.convs.0.bias", (first.theirs[0].removesuffix("weight") + "bias",)))
+        own["frontend.convs.0.bias"] = torch.zeros(settings["channels"])
     return _plain(to_theirs(table, own) | to_theirs(head, other))
 
 

@@ -99,6 +99,18 @@ def test_what_can_be_folded_is(tmp_path, tokenizer_path, transformers, more, arg
     assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out"), *arguments]) == 0
 
 
+@pytest.mark.parametrize("arguments", [[], ["--encoder", "audio"]])
+def test_a_bias_that_the_norm_of_frames_takes_away_is_written_as_zeros(
+    tmp_path, tokenizer_path, transformers, arguments
+):
+    """wav2vec 2.0 of transformers has it also in front of that norm, ours does without."""
+    published(tmp_path / "run", tokenizer_path, [*OVERRIDES["wav2vec2"], "encoders.audio.frontend_bias=true"])
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out"), *arguments]) == 0
+    found = load_file(tmp_path / "out/model.safetensors")
+    (bias,) = (t for name, t in found.items() if name.endswith("conv_layers.0.conv.bias"))
+    assert torch.equal(bias, torch.zeros(16))
+
+
 def test_a_head_that_the_family_lacks_is_refused(tmp_path, tokenizer_path, capsys):
     more = [*RELU, "tasks.mlm.objective.norm_eps=1e-6"]
     published(tmp_path / "run", tokenizer_path, [*OVERRIDES["bert"], *more])
