@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -90,5 +92,9 @@ class TrainerStep(Step):
         first, *rest = self.gradients.names(micro)
         seed = derive(self.module.seed, "model", self.number, first, self.task, *rest)
         torch.default_generator.manual_seed(seed)
+        # Modules from elsewhere draw from these (SpecAugment in transformers): where a contrastive loss embeds a
+        # micro-batch a second time, the gradient must be that of what was compared.
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
         if self.module.device.type == "cuda":
             torch.cuda.manual_seed(seed)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from itertools import combinations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -44,6 +46,18 @@ def test_each_draws_something_else_and_the_same_again():
         assert found[one] != found[two], (one, two)
     torch.rand(3)
     assert {name: drawn(**changed) for name, changed in other.items()} == found
+
+
+def test_modules_from_elsewhere_draw_the_same_again_too():
+    """They may ask numpy or Python (SpecAugment of transformers), also when a contrastive loss embeds a second time."""
+
+    def of_others(micro: int) -> tuple[float, ...]:
+        drawn(micro=micro)
+        return random.random(), float(np.random.rand())
+
+    first = of_others(0)
+    assert not set(first) & set(of_others(1))
+    assert of_others(0) == first
 
 
 def test_what_processes_share_is_numbered_through():
