@@ -67,7 +67,9 @@ class StopOnSignal(pl.Callback):
         if not isinstance(exception, Interrupted) or trainer.world_size > 1:
             self.checkpointing.abandon()
             return
-        where = "before the first step"
+        where, before = "before the first step", pl_module.start.before
+        if before is not None and pl_module.steps_done == pl_module.start.step:
+            pl_module.start = before  # the next start makes the jump that follows this step anew
         if pl_module.steps_done > pl_module.start.step:
             self.checkpointing.save(trainer, pl_module, wait=True)
             where = f"after step {pl_module.steps_done}"

@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
+from data.loading.loader import StepLoader
 from pretrain import checkpoint, ledger
+from pretrain.feed import Feed
 from pretrain.run import RunDirectory
 from pretrain.soundness import decisions
+from pretrain.start import Start
 from tests.integration.runs import SMALL, kill_at, outcome, run, start, steps, wait
 
 # Scales the gradient of the steps whose batch lies between two positions: what a bad stretch of data does.
@@ -265,6 +268,29 @@ def test_an_alarm_leaves_out_what_follows(tmp_path: Path) -> None:
     assert outcome(tmp_path / "run") == whole
     assert rows(tmp_path / "run", "events.jsonl") == events
     assert rows(tmp_path / "run", "decisions.jsonl") == [decision]
+
+
+def test_a_signal_behind_a_jump_loses_no_step(tmp_path: Path) -> None:
+    """It comes while the loader that is opened anew there is waited for."""
+
+    def sabotage() -> None:
+        plain = Feed._open
+
+        def signalled(feed: Feed, start: Start) -> StepLoader:
+            if start.before is not None:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return plain(feed, start)
+
+        Feed._open = signalled  # type: ignore[method-assign]
+
+    straight, again = alarmed(tmp_path / "straight", "skip", 12), alarmed(tmp_path / "run", "skip", 12)
+    assert run(straight) == 0
+    assert wait(start(again, sabotage)) == 143
+    assert checkpoint.find(tmp_path / "run").step == 12
+    assert run(again) == 0
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "straight")
+    assert seen(tmp_path / "run") == seen(tmp_path / "straight")
+    assert rows(tmp_path / "run", "events.jsonl") == rows(tmp_path / "straight", "events.jsonl")
 
 
 @pytest.mark.slow
