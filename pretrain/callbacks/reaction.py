@@ -32,7 +32,8 @@ T = TypeVar("T")
 class Reaction(pl.Callback):
     """All processes give the strictest answer that one of them was asked for, behind the exchange of a step's edge.
 
-    Going back: rank 0 takes the newest sound checkpoint that lies far enough before the sick step, writes down how many
+    Going back: rank 0 takes the newest sound checkpoint that lies far enough before the sick step, of those that each
+    run of the config has (what a signal saved in between would make its course another one), writes down how many
     samples are jumped over there, and removes later checkpoints; then all processes stand at that checkpoint as if they
     had been started from it. Callbacks with a method ``on_gone_back`` are told.
 
@@ -160,9 +161,10 @@ class Reaction(pl.Callback):
         return decision
 
     def _target(self, latest: int) -> checkpoint.Reader | None:
-        """The newest sound checkpoint of a step up to ``latest``."""
+        """The newest sound checkpoint of a step up to ``latest``, of those that are due whatever interrupts a run."""
         for path in checkpoint.published(self.directory.checkpoints):
-            if checkpoint.step_of(path) <= latest:
+            step = checkpoint.step_of(path)
+            if step <= latest and step % self.checkpointing.every_n_steps == 0:
                 try:
                     return checkpoint.Reader(path)
                 except checkpoint.Damaged as error:

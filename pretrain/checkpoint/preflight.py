@@ -30,7 +30,7 @@ def preflight(root: Path, retention: Retention, size: int) -> None:
     except OSError as error:
         raise InputError(f"checkpoints cannot be written to '{root}': {error.strerror or error}") from None
     there = len(published(root))
-    wanted = max(1, retention.last) + retention.best + 1
+    wanted = retention.most + 1
     needed, free = max(1, wanted - there) * size, found.f_bavail * found.f_frsize
     if needed > free:
         raise InputError(

@@ -28,6 +28,8 @@ class Retention:
         best: so many sound ones with the best value of ``metric``, of those at whose step it was measured.
         metric: held-out metric, as ``metrics.jsonl`` has it without ``heldout/``.
         mode: ``min`` or ``max``: which values are good.
+        regular: the newest ``last`` of steps that it divides stay as well, so that those that signals save in between
+            take the place of none that an undisturbed run would have gone back to; None where a run never does.
     """
 
     last: int = 2
@@ -35,10 +37,20 @@ class Retention:
     best: int = 0
     metric: str | None = None
     mode: str = "min"
+    regular: int | None = None
+
+    @property
+    def most(self) -> int:
+        """How many are kept, those of ``every_n_steps`` apart."""
+        return max(1, self.last) * (1 if self.regular is None else 2) + self.best
 
 
-def retention_of(options: Mapping[str, Any]) -> Retention:
+def retention_of(options: Mapping[str, Any], rewinds: bool = False) -> Retention:
     """The rules of a config's ``checkpoint`` section.
+
+    Args:
+        options: the section.
+        rewinds: whether the run may go back; see :func:`pretrain.soundness.policies.rewinds`.
 
     Raises:
         InputError: ``keep_best`` does not say what is best.
@@ -49,8 +61,8 @@ def retention_of(options: Mapping[str, Any]) -> Retention:
     if best["count"] and best["metric"] is None:
         raise InputError("checkpoint.keep_best.count needs a held-out metric; give checkpoint.keep_best.metric=NAME")
     metric = best["metric"] if best["count"] else None
-    every = options["keep_every_n_steps"]
-    return Retention(options["keep_last"], every, best["count"], metric, best["mode"])
+    every, regular = options["keep_every_n_steps"], options["every_n_steps"] if rewinds else None
+    return Retention(options["keep_last"], every, best["count"], metric, best["mode"], regular)
 
 
 def prune(root: Path, retention: Retention, known_sound: Collection[str] = (), dry: bool = False) -> list[Path]:
@@ -71,6 +83,8 @@ def prune(root: Path, retention: Retention, known_sound: Collection[str] = (), d
     verdicts = dict.fromkeys(known_sound, True)
     paths = published(root)
     keep = _newest(paths, max(1, retention.last), verdicts)
+    if retention.regular is not None:
+        keep |= _newest([p for p in paths if step_of(p) % retention.regular == 0], max(1, retention.last), verdicts)
     keep |= {p for p in paths if retention.every_n_steps and step_of(p) % retention.every_n_steps == 0}
     keep |= _best(paths, retention, verdicts)
     removed = [path for path in paths if path not in keep]

@@ -23,6 +23,7 @@ from pretrain.plan.rehearsal import Rehearsal, Share, check_precision, fake_mode
 from pretrain.plan.standin import stand_in
 from pretrain.preflight import SHARDS
 from pretrain.settings import check_places, check_settings
+from pretrain.soundness.policies import rewinds
 from pretrain.storage import open_store
 from pretrain.streams import damage_of, open_streams
 from pretrain.trunks import can_recompute, set_trunks
@@ -127,7 +128,7 @@ class Planner:
             check_places(config)
         self.kept: Retention | None = None
         with faults.noted():
-            self.kept = retention_of(config["checkpoint"])
+            self.kept = retention_of(config["checkpoint"], rewinds(config))
         self.remarks: list[str] = []
         model, _ = fake_model(config)
         self.model = model
@@ -225,7 +226,7 @@ class Planner:
                 tasks={name: self._task(name, rehearsal.flops[name] * devices) for name in specs},
                 memory=memory_of(rehearsal, strategy, devices, trainer["shard_size"]),
                 checkpoint=rehearsal.checkpoint,
-                disk=(max(1, kept.last) + kept.best + _every(kept, config["max_steps"]) + 1) * rehearsal.checkpoint,
+                disk=(kept.most + _every(kept, config["max_steps"]) + 1) * rehearsal.checkpoint,
                 inference=rehearsal.inference,
                 fitting=fitting,
                 faults=faults,

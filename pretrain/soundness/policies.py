@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 WARN, SKIP, REWIND, STOP = "warn", "skip", "rewind", "stop"
 POLICIES = (WARN, SKIP, REWIND, STOP)
 OFF = "off"
+
+
+def rewinds(config: Mapping[str, Any]) -> bool:
+    """Whether a run of this config, resolved, may go back to one of its checkpoints."""
+    sick, alarms = config.get("sick", {}), config.get("alarms", {})  # one that an older version has left may lack them
+    policies = [node.get("policy") for node in alarms.values() if isinstance(node, Mapping)]
+    return REWIND in (sick.get("nonfinite"), sick.get("spike"), *policies)
 
 
 def stricter(one: str | None, other: str | None) -> str | None:

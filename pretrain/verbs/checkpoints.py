@@ -103,6 +103,7 @@ def _prune(run: Path, root: Path, arguments: argparse.Namespace) -> int:
 
 def _retention(config: Mapping[str, Any] | None, arguments: argparse.Namespace) -> Retention:
     from pretrain.checkpoint.retention import retention_of
+    from pretrain.soundness.policies import rewinds
 
     found = (config or {}).get("checkpoint", {})
     best = found.get("keep_best", {})
@@ -121,10 +122,12 @@ def _retention(config: Mapping[str, Any] | None, arguments: argparse.Namespace) 
             raise InputError(f"{option} {value} is not 0 or more")
     return retention_of(
         {
+            "every_n_steps": found.get("every_n_steps"),
             "keep_last": values["keep_last"],
             "keep_every_n_steps": values["keep_every_n_steps"] or None,
             "keep_best": {name: values[name] for name in ("count", "metric", "mode")},
-        }
+        },
+        config is not None and arguments.keep_last is None and rewinds(config),
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from data.loading.loader import StepLoader
 from pretrain import checkpoint, ledger
+from pretrain.callbacks.metrics import Metrics
 from pretrain.feed import Feed
 from pretrain.run import RunDirectory
 from pretrain.soundness import decisions
@@ -165,6 +166,31 @@ def test_every_later_start_decides_the_same(tmp_path: Path, gone_back: Path, fro
     assert seen(again) == seen(gone_back)
     for file in ("decisions.jsonl", "events.jsonl"):
         assert rows(again, file) == rows(gone_back, file)
+
+
+@pytest.mark.parametrize(("signalled", "kept"), [((12, 13), 2), pytest.param((11,), 9, marks=pytest.mark.slow)])
+def test_what_a_signal_saves_changes_no_decision(tmp_path: Path, signalled: tuple[int, ...], kept: int) -> None:
+    """It neither is gone back to nor takes the place of what is gone back to."""
+    more = [*BACK, "sick.spike=rewind", f"checkpoint.keep_last={kept}", "max_steps=20"]
+    straight, again = (command(tmp_path / name, 14, 15, "1e6", *more) for name in ("straight", "run"))
+    assert run(straight) == 0
+
+    def sabotage() -> None:
+        plain = Metrics.on_train_batch_end
+
+        def signal_behind(self: Metrics, trainer: Any, module: Any, *rest: Any) -> None:
+            plain(self, trainer, module, *rest)
+            if module.steps_done in signalled:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        Metrics.on_train_batch_end = signal_behind  # type: ignore[method-assign]
+
+    for step in signalled:
+        assert wait(start(again, sabotage)) == 143
+        assert checkpoint.find(tmp_path / "run").step == step
+    assert run(again) == 0
+    assert rows(tmp_path / "run", "decisions.jsonl") == rows(tmp_path / "straight", "decisions.jsonl")
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "straight")
 
 
 @pytest.mark.parametrize("after", ["keep", pytest.param("withdraw", marks=pytest.mark.slow)])
