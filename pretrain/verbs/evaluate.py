@@ -115,17 +115,21 @@ def _once(arguments: argparse.Namespace, given: list[str]) -> int:
     of = "" if arguments.untrained else digest_of(reader.path)
     own = arguments.out.expanduser() if arguments.out else None
     file = own or (results.baseline_of(run.path) if arguments.untrained else results.path_of(run.path, step))
+    failed: OSError | None = None
     try:
         results.write(file, step, of, subject.averaged, scores, tables, subject.names)
         if run is not None and not arguments.untrained and arguments.out is None:
             shown.write_all(run.path, step, subject.evaluators)
     except OSError as error:
-        raise InputError(f"'{file}' cannot be written: {error.strerror}") from None
+        failed = error  # what took long to measure is shown all the same
     found = {"step": step, "metrics": scores} | ({"tables": tables} if tables else {})
     if arguments.json:
         print(json.dumps(found, ensure_ascii=False))
     else:
         print(table(scores), *map(listing.lines, listing.all_of(found)), sep="\n\n")
+    if failed is not None:
+        raise InputError(f"'{file}' cannot be written: {failed.strerror or failed}; --out FILE puts values elsewhere")
+    if not arguments.json:
         print(f"step {step:,}; written to {file}")
     return 0
 

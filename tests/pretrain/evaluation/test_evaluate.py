@@ -34,6 +34,15 @@ def test_values_are_those_that_the_run_itself_would_measure(evaluated, tmp_path,
     assert printed["metrics"] != expected
 
 
+def test_values_that_cannot_be_written_are_shown(evaluated, tmp_path, capsys):
+    directory = evaluated(tmp_path / "run", [3])
+    (directory.path / results.FOLDER).write_text("in the way, as a read-only run directory is")
+    assert evaluate(tmp_path / "run", "--json") == 2
+    said = capsys.readouterr()
+    assert "clip/loss" in json.loads(said.out)["metrics"]
+    assert "step-00000003.json' cannot be written: File exists; --out FILE puts values elsewhere" in said.err
+
+
 def test_an_evaluator_that_is_left_out_is_said(evaluated, tmp_path, capsys):
     evaluated(tmp_path / "run", [3])
     assert evaluate(tmp_path / "run", "+evaluator@evaluators.probe=linear_probe") == 0
