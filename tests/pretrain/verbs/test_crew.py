@@ -76,6 +76,20 @@ for _ in work(tell, range(10000), 2, "", 10000): pass
     assert not any(map(alive, children))
 
 
+def test_workers_compute_where_the_parent_has_computed_with_several_threads():
+    program = """
+import torch
+from pretrain.verbs.crew import work
+torch.set_num_threads(2)
+def total(unit):
+    return float(torch.ones(10**6).mul(2).sum())
+total(0)
+print([result for _, result in work(total, range(2), 2, "", 2)])
+"""
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, timeout=100)
+    assert done.stdout.strip() == "[2000000.0, 2000000.0]"
+
+
 def alive(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
