@@ -37,7 +37,11 @@ class Tables:
         self._root = root
 
     def rows(self, leave: Leave) -> Iterator[Row]:
-        """The rows of all tables. Lines that are no row are left out; a malformed CSV quote is an InputError."""
+        """The rows of all tables; lines that are no row are left out.
+
+        Raises:
+            InputError: a CSV quote is malformed, or the columns of a CSV or TSV are not what its name says.
+        """
         before = 0
         for file in self._files:
             if not is_table(file):
@@ -115,8 +119,20 @@ def _csv(lines: _Lines) -> Iterator[tuple[int, dict | Unusable]]:
         twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise InputError(f"table '{lines.path}' has several columns '{twice[0]}'; give each a name of its own")
+        _separated(lines.path, list(names), reader.reader.dialect.delimiter)
         for fields in reader:
             line, whole = blank + reader.line_num, None not in fields and None not in fields.values()
             yield line, fields if whole else Unusable("row has another number of columns than the header")
     except csv.Error as error:
         raise InputError(f"table '{lines.path}', line {blank + reader.line_num}: {error}") from None
+
+
+def _separated(path: Path, names: list[str], separator: str) -> None:
+    """InputError where the header is one field for ``separator`` and several for another one (";", say)."""
+    words = {",": "commas", "\t": "tabs", ";": "semicolons"}
+    for other in words:
+        if len(names) == 1 and other != separator and other in names[0]:
+            raise InputError(
+                f"table '{path}' has its fields between {words[other]}, where its name says {words[separator]}; "
+                "save it with commas as .csv or with tabs as .tsv"
+            )

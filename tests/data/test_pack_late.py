@@ -55,6 +55,14 @@ def test_what_a_table_cannot_mean_is_named(tmp_path):
     (tmp_path / "wide.csv").write_text("text,n\nb,1\n", encoding="utf-16")
     with pytest.raises(InputError, match="is UTF-16; save it as UTF-8"):
         packed(tmp_path / "wide.csv", tmp_path / "out")
+    for name, text, words in (
+        ("a.csv", "text;label\nb;c\n", "between semicolons, where its name says commas"),
+        ("b.csv", "text\tlabel\nb\tc\n", "between tabs, where its name says commas"),
+        ("c.tsv", "text,label\nb,c\n", "between commas, where its name says tabs"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError, match=words):
+            packed(tmp_path / name, tmp_path / "out", text="text")
     many = table(tmp_path / "many.jsonl", [{"text": "x", "id": n} for n in range(100)])
     with pytest.raises(InputError, match="more than 64 sets of shards"):
         packed(many, tmp_path / "out", split="id")
