@@ -8,7 +8,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -70,8 +70,11 @@ class ImagePrepare:
         max_bytes: int = 64_000_000,
         transforms: Sequence[Callable[[torch.Tensor], torch.Tensor]] | None = None,
     ) -> None:
-        if not 0 < scale[0] <= scale[1] <= 1:
-            raise InputError(f"scale={list(scale)} is not two shares of the area, between 0 and 1 and in order")
+        pair = isinstance(scale, list | tuple) and len(scale) == 2 and all(map(_share, scale))
+        if not pair or not 0 < scale[0] <= scale[1]:
+            raise InputError(f"scale={scale!r} is not two shares of the area, between 0 and 1 and in order")
+        if not _share(flip):  # true is none: it would be taken for 1, and mirror every picture
+            raise InputError(f"flip={flip!r} is no probability: 0 <= flip <= 1")
         self.image_size = image_size
         self.flip = flip
         self.max_pixels, self.min_side, self.max_bytes = max_pixels, min_side, max_bytes
@@ -213,3 +216,7 @@ def _of_jpeg(image: Image.Image, raw: bytes, box: Box, spare: float) -> torch.Te
             raise ValueError(f"{pixels.shape[2]}x{pixels.shape[1]} pixels, not {image.width}x{image.height}")
         return pixels[:, box[1] : box[3], box[0] : box[2]]
     return pixels_of(image, box)
+
+
+def _share(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1

@@ -127,7 +127,13 @@ def test_where_no_crop_fits_it_is_torchvisions_middle(height, width):
     assert (left, top, left + expected["width"], top + expected["height"]) in found
 
 
-@pytest.mark.parametrize("scale", [(0.0, 1.0), (0.9, 0.5), (0.5, 1.5)])
+@pytest.mark.parametrize("scale", [(0.0, 1.0), (0.9, 0.5), (0.5, 1.5), 0.5, [0.5], "0.5,1"])
 def test_shares_of_the_area_are_checked(scale):
     with pytest.raises(InputError, match="scale="):
         ImagePrepare(16, scale=scale)
+
+
+@pytest.mark.parametrize("flip", [-0.1, 2, True, "yes"])
+def test_the_share_of_mirrored_pictures_is_checked(flip):
+    with pytest.raises(InputError, match=rf"flip={flip!r} is no probability"):
+        ImagePrepare(16, flip=flip)
