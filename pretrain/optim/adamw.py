@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
+from data.errors import InputError
 from pretrain.optim.groups import groups, trained
 
 # One kernel for the whole update: on CUDA for the launches, on the host for the passes over memory, a third of those of
@@ -48,7 +51,19 @@ def adamw(
 def adamw_of(
     members: list[dict], lr: float, betas: tuple[float, float], eps: float, fused: bool | None, device: str
 ) -> torch.optim.AdamW:
-    """AdamW over parameter groups; see :func:`adamw`."""
+    """AdamW over parameter groups; see :func:`adamw`.
+
+    Raises:
+        InputError: ``betas`` are not two numbers of at least 0 and below 1, or ``eps`` is no number of 0 or more.
+    """
+    if not isinstance(betas, list | tuple) or len(betas) != 2 or not all(_number(beta) and beta < 1 for beta in betas):
+        raise InputError(f"betas={betas!r} is not two numbers of at least 0 and below 1, such as [0.9, 0.98]")
+    if not _number(eps):
+        raise InputError(f"eps={eps!r} is no number of 0 or more")
     fused = device in FUSED if fused is None else fused
     foreach = not fused and device != "cpu"
     return torch.optim.AdamW(members, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=fused, foreach=foreach)
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from data.errors import InputError
 from pretrain.optim.adamw import adamw
 from pretrain.optim.state import settle
 from tests.pretrain.optim.test_groups import Two
@@ -59,3 +60,18 @@ def test_counters_follow_a_fused_optimizer_to_the_device():
         p.grad = torch.ones_like(p)
     optimizer.step()
     assert all(float(s["step"]) == 5 and s["step"].is_cuda for s in optimizer.state.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"betas": 0.9}, "betas=0.9 is not two numbers"),
+        ({"betas": [0.9, 0.95, 0.99]}, r"betas=\[0.9, 0.95, 0.99\] is not two numbers"),
+        ({"betas": [0.9, 1]}, "betas=.* is not two numbers of at least 0 and below 1"),
+        ({"betas": "0.9,0.98"}, "betas='0.9,0.98' is not two numbers"),
+        ({"eps": "small"}, "eps='small' is no number of 0 or more"),
+    ],
+)
+def test_what_torch_cannot_take_or_would_not_look_at_is_named(settings, message):
+    with pytest.raises(InputError, match=message):
+        adamw(Two().named_parameters(), 0.01, **settings)
