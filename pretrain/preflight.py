@@ -16,7 +16,7 @@ from pretrain.checkpoint.retention import retention_of
 from pretrain.faults import Faults
 from pretrain.model import Model, Task
 from pretrain.run import RunDirectory
-from pretrain.soundness.policies import rewinds
+from pretrain.soundness.policies import rewinds_by
 from pretrain.trial import try_step, worth_it
 
 SHARDS = 16
@@ -66,7 +66,7 @@ def look(
                     _compute_some(config, tasks[name], stream, positions[name], model)
         stream.close()
     with faults.noted():
-        try_saving(directory.checkpoints, retention_of(config["checkpoint"], rewinds(config)), size)
+        try_saving(directory.checkpoints, retention_of(config["checkpoint"], rewinds_by(config)), size)
 
 
 def _compute_some(config: Mapping[str, Any], task: Task, stream: Stream, position: int, model: Model) -> None:

@@ -46,7 +46,7 @@ from pretrain.settings import check_settings, schedule_of
 from pretrain.signals import SIGNALS, Interrupted, Stopped
 from pretrain.soundness.guard import guard_of
 from pretrain.soundness.incidents import Incidents
-from pretrain.soundness.policies import rewinds
+from pretrain.soundness.policies import rewinds_by
 from pretrain.start import facts_of
 from pretrain.storage import open_store
 from pretrain.streams import open_streams
@@ -145,7 +145,7 @@ def edge_of_a_step(
     roots = tuple(config["trusted_roots"])
     alarms = [make(node, f"alarms.{name}", roots, **given) for name, node in config["alarms"].items()]
     options, measured = config["checkpoint"], config["evaluate"]
-    kept, every = retention_of(options, rewinds(config)), options["every_n_steps"]
+    kept, every = retention_of(options, rewinds_by(config)), options["every_n_steps"]
     saving = Checkpointing(directory, every, max_steps, kept, sizes, facts, options["asynchronous"], company.agreement)
     limits = {key: sick[key] for key in ("nonfinite", "spike", "patience", "max_skips")}
     return [

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ class Retention:
         best: so many sound ones with the best value of ``metric``, of those at whose step it was measured.
         metric: held-out metric, as ``metrics.jsonl`` has it without ``heldout/``.
         mode: ``min`` or ``max``: which values are good.
-        regular: the newest ``last`` of steps that it divides stay as well, so that those that signals save in between
-            take the place of none that an undisturbed run would have gone back to; None where a run never does.
+        regular: the newest ``regular_last`` of steps that it divides stay as well, so that those that signals save in
+            between take the place of none that an undisturbed run would have gone back to; None where a run never does.
+        regular_last: see ``regular``.
     """
 
     last: int = 2
@@ -38,19 +39,21 @@ class Retention:
     metric: str | None = None
     mode: str = "min"
     regular: int | None = None
+    regular_last: int = 0
 
     @property
     def most(self) -> int:
         """How many are kept, those of ``every_n_steps`` apart."""
-        return max(1, self.last) * (1 if self.regular is None else 2) + self.best
+        return max(1, self.last) + self.regular_last + self.best
 
 
-def retention_of(options: Mapping[str, Any], rewinds: bool = False) -> Retention:
+def retention_of(options: Mapping[str, Any], rewinds_by: int | None = None) -> Retention:
     """The rules of a config's ``checkpoint`` section.
 
     Args:
         options: the section.
-        rewinds: whether the run may go back; see :func:`pretrain.soundness.policies.rewinds`.
+        rewinds_by: steps that the run may go back, to a checkpoint that must be there then; see
+            :func:`pretrain.soundness.policies.rewinds_by`.
 
     Raises:
         InputError: ``keep_best`` does not say what is best.
@@ -61,8 +64,11 @@ def retention_of(options: Mapping[str, Any], rewinds: bool = False) -> Retention
     if best["count"] and best["metric"] is None:
         raise InputError("checkpoint.keep_best.count needs a held-out metric; give checkpoint.keep_best.metric=NAME")
     metric = best["metric"] if best["count"] else None
-    every, regular = options["keep_every_n_steps"], options["every_n_steps"] if rewinds else None
-    return Retention(options["keep_last"], every, best["count"], metric, best["mode"], regular)
+    found = Retention(options["keep_last"], options["keep_every_n_steps"], best["count"], metric, best["mode"])
+    if rewinds_by is None:
+        return found
+    regular = options["every_n_steps"]  # the sick step may be the one behind which the newest was saved
+    return replace(found, regular=regular, regular_last=max(1, found.last, math.ceil(rewinds_by / regular) + 1))
 
 
 def prune(root: Path, retention: Retention, known_sound: Collection[str] = (), dry: bool = False) -> list[Path]:
@@ -84,7 +90,8 @@ def prune(root: Path, retention: Retention, known_sound: Collection[str] = (), d
     paths = published(root)
     keep = _newest(paths, max(1, retention.last), verdicts)
     if retention.regular is not None:
-        keep |= _newest([p for p in paths if step_of(p) % retention.regular == 0], max(1, retention.last), verdicts)
+        regular = [path for path in paths if step_of(path) % retention.regular == 0]
+        keep |= _newest(regular, retention.regular_last, verdicts)
     keep |= {p for p in paths if retention.every_n_steps and step_of(p) % retention.every_n_steps == 0}
     keep |= _best(paths, retention, verdicts)
     removed = [path for path in paths if path not in keep]

@@ -23,7 +23,7 @@ from pretrain.plan.rehearsal import Rehearsal, Share, check_precision, fake_mode
 from pretrain.plan.standin import stand_in
 from pretrain.preflight import SHARDS
 from pretrain.settings import check_places, check_settings
-from pretrain.soundness.policies import rewinds
+from pretrain.soundness.policies import rewinds_by
 from pretrain.storage import open_store
 from pretrain.streams import damage_of, open_streams
 from pretrain.trunks import can_recompute, set_trunks
@@ -128,7 +128,7 @@ class Planner:
             check_places(config)
         self.kept: Retention | None = None
         with faults.noted():
-            self.kept = retention_of(config["checkpoint"], rewinds(config))
+            self.kept = retention_of(config["checkpoint"], rewinds_by(config))
         self.remarks: list[str] = []
         model, _ = fake_model(config)
         self.model = model

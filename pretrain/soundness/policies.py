@@ -10,11 +10,12 @@ POLICIES = (WARN, SKIP, REWIND, STOP)
 OFF = "off"
 
 
-def rewinds(config: Mapping[str, Any]) -> bool:
-    """Whether a run of this config, resolved, may go back to one of its checkpoints."""
+def rewinds_by(config: Mapping[str, Any]) -> int | None:
+    """At least how many steps a run of this config, resolved, may go back to one of its checkpoints; None: never."""
     sick, alarms = config.get("sick", {}), config.get("alarms", {})  # one that an older version has left may lack them
     policies = [node.get("policy") for node in alarms.values() if isinstance(node, Mapping)]
-    return REWIND in (sick.get("nonfinite"), sick.get("spike"), *policies)
+    going = REWIND in (sick.get("nonfinite"), sick.get("spike"), *policies)
+    return int(sick["rewind"]["steps_back"]) if going else None
 
 
 def stricter(one: str | None, other: str | None) -> str | None:

@@ -103,7 +103,7 @@ def _prune(run: Path, root: Path, arguments: argparse.Namespace) -> int:
 
 def _retention(config: Mapping[str, Any] | None, arguments: argparse.Namespace) -> Retention:
     from pretrain.checkpoint.retention import retention_of
-    from pretrain.soundness.policies import rewinds
+    from pretrain.soundness.policies import rewinds_by
 
     found = (config or {}).get("checkpoint", {})
     best = found.get("keep_best", {})
@@ -127,7 +127,7 @@ def _retention(config: Mapping[str, Any] | None, arguments: argparse.Namespace) 
             "keep_every_n_steps": values["keep_every_n_steps"] or None,
             "keep_best": {name: values[name] for name in ("count", "metric", "mode")},
         },
-        config is not None and arguments.keep_last is None and rewinds(config),
+        rewinds_by(config) if config is not None and arguments.keep_last is None else None,
     )
 
 

@@ -231,6 +231,13 @@ def test_going_back_is_bounded(tmp_path: Path) -> None:
     assert [row["jumps"]["mlm"] for row in taken] == [24, (40 + 24 + 4) + 2 * 4 - 20]
 
 
+def test_checkpoints_stay_as_long_as_they_may_be_gone_back_to(tmp_path: Path) -> None:
+    """``keep_last`` alone would leave that of step 10, which is too near."""
+    more = [*BACK, "sick.rewind.steps_back=9", "checkpoint.keep_last=1"]
+    assert run(command(tmp_path / "run", 14, 15, "1e6", "sick.spike=rewind", *more)) == 0
+    assert [row["step"] for row in rows(tmp_path / "run", "decisions.jsonl")] == [5]
+
+
 @pytest.mark.slow
 def test_with_nothing_to_go_back_to_it_goes_on(tmp_path: Path) -> None:
     more = [*BACK, "sick.rewind.steps_back=50"]

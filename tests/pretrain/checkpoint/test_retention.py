@@ -41,10 +41,10 @@ def test_last_every_and_best_together(tmp_path):
 def test_those_that_a_signal_saved_take_the_place_of_no_regular_one(tmp_path):
     for step in (5, 10, 15, 18, 19):
         save(tmp_path, step)
-    checkpoint.prune(tmp_path, Retention(2, regular=5))
+    checkpoint.prune(tmp_path, Retention(2, regular=5, regular_last=2))
     assert steps(tmp_path) == [19, 18, 15, 10]
     save(tmp_path, 20)
-    checkpoint.prune(tmp_path, Retention(2, regular=5))
+    checkpoint.prune(tmp_path, Retention(2, regular=5, regular_last=2))
     assert steps(tmp_path) == [20, 19, 15]
     checkpoint.prune(tmp_path, Retention(2))
     assert steps(tmp_path) == [20, 19]
@@ -87,7 +87,9 @@ def test_a_course_that_is_given_up(tmp_path):
 def test_what_config_says(tmp_path):
     options = {"keep_last": 3, "keep_every_n_steps": None, "keep_best": {"count": 0, "metric": "x", "mode": "min"}}
     assert retention_of(options) == Retention(3)
-    assert retention_of(options | {"every_n_steps": 7}, rewinds=True) == Retention(3, regular=7)
+    for back, stay in ((1, 3), (14, 3), (15, 4), (70, 11)):  # of the last, one lies so many steps back
+        found = retention_of(options | {"every_n_steps": 7}, rewinds_by=back)
+        assert found == Retention(3, regular=7, regular_last=stay)
     best = {"count": 2, "metric": "mlm/loss", "mode": "max"}
     assert retention_of(options | {"keep_best": best}) == Retention(3, None, 2, "mlm/loss", "max")
     with pytest.raises(InputError, match="needs a held-out metric"):
