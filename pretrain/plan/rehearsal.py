@@ -139,7 +139,24 @@ def fake_model(config: Mapping[str, Any]) -> tuple[Model, FakeTensorMode]:
         model = build_model(config)
     set_trunks(model.encoders, {**config["trainer"], "compile": False})
     dtype = _TRUE.get(config["trainer"]["precision"])
-    return (model if dtype is None else model.to(dtype)).train(), fake
+    if dtype is not None:
+        with fake:
+            _turn(model, dtype)
+    return model.train(), fake
+
+
+def _turn(model: nn.Module, dtype: torch.dtype) -> None:
+    """``model.to(dtype)``, which puts new contents into old tensors and cannot do so with fake ones."""
+    made: dict[nn.Parameter, nn.Parameter] = {}  # one that has several places stays one
+    for part in model.modules():
+        for name, p in part.named_parameters(recurse=False, remove_duplicate=False):
+            if p.is_floating_point():
+                if p not in made:
+                    made[p] = nn.Parameter(p.detach().to(dtype), requires_grad=p.requires_grad)
+                setattr(part, name, made[p])
+        for name, buffer in part.named_buffers(recurse=False, remove_duplicate=False):
+            if buffer.is_floating_point():
+                setattr(part, name, buffer.to(dtype))
 
 
 def rehearse(

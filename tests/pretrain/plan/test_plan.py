@@ -17,7 +17,7 @@ from pretrain.build import make
 from pretrain.cli import main
 from pretrain.model import build_model
 from pretrain.plan.plan import Planner
-from pretrain.plan.rehearsal import fake_model
+from pretrain.plan.rehearsal import fake_model, rehearse, shares_of
 from pretrain.sharding.norms import clip
 from pretrain.storage import open_store
 from pretrain.streams import open_streams
@@ -208,3 +208,12 @@ def test_what_is_no_size_is_said(text):
 def test_no_initialisation_needs_numbers(recipe):
     model, _ = fake_model(composed("experiment=mlm_tiny", f"+encoders.text.trunk.initialisation={recipe}"))
     assert sum(p.numel() for p in model.parameters()) > 100_000
+
+
+@pytest.mark.parametrize(("precision", "size"), [("32-true", 4), ("bf16-true", 2), ("64-true", 8)])
+def test_weights_of_another_precision_are_planned_in_it(precision, size):
+    settings = composed("experiment=grounded_tiny", f"trainer.precision={precision}")
+    planner = Planner(settings)
+    shares = shares_of(settings, 1, settings["micro_batch_size"])
+    count = sum(p.numel() for p in fake_model(settings)[0].parameters())
+    assert rehearse(settings, planner.drawn, 1, shares).weights == pytest.approx(size * count, rel=1e-3)  # and buffers
