@@ -47,12 +47,14 @@ def below(folder: str | None, name: str) -> str | None:
 
 
 def vocab_size(tokenizer: str | None) -> int | None:
-    """Number of entries of a ``tokenizer.json``; None where there is none, as in runs without text."""
+    """One more than the highest id of a ``tokenizer.json``; None where there is none, as in runs without text."""
     path = Path(tokenizer or "").expanduser()
     if not path.is_file():
         return None
     try:
         content = json.loads(path.read_text())
-        return len(set(content["model"]["vocab"].values()) | {token["id"] for token in content["added_tokens"]})
+        vocab = content["model"]["vocab"]  # Unigram's is a list, by its ids
+        numbers = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
+        return 1 + max([*numbers, *(token["id"] for token in content["added_tokens"])])
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # what is wrong with the file is said by whoever uses it

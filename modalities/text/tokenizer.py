@@ -84,6 +84,8 @@ class TextTokenizer:
         # Of published files some cut texts, and fill them up with [PAD], for the model they were saved with.
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        if getattr(tokenizer.model, "dropout", None):  # drawn from no seed: a text would be other tokens at each call
+            tokenizer.model.dropout = None
         return tokenizer
 
     @cached_property
@@ -93,8 +95,8 @@ class TextTokenizer:
 
     @property
     def size(self) -> int:
-        """V, the number of entries."""
-        return self._tokenizer.get_vocab_size()
+        """V, one more than the highest id: the number of entries, where no id between them is left out."""
+        return len(self.pieces())
 
     def number(self, token: str) -> int:
         """The id of a special token, or of what this vocabulary has in its place.

@@ -1,10 +1,14 @@
+import json
 import pwd
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
 
 from data.errors import InputError
 from data.store.cache import Cache
-from pretrain import composition, config
+from modalities.text.tokenizer import TextTokenizer
+from pretrain import composition, config, resolvers
 
 EXPERIMENTS = composition.groups()["experiment"]
 
@@ -151,3 +155,17 @@ def test_a_user_without_a_home_is_told_so_and_gets_no_folder_called_tilde(monkey
         config.load(["experiment=mlm_tiny"])
     with pytest.raises(InputError, match="no home folder for a cache; set HOME or XDG_CACHE_HOME"):
         Cache()
+
+
+def test_a_vocabulary_is_as_large_as_its_highest_id(tokenizer_path, tmp_path):
+    trained = Tokenizer.from_file(tokenizer_path)
+    assert resolvers.vocab_size(tokenizer_path) == trained.get_vocab_size() == TextTokenizer(tokenizer_path).size
+    saved = json.loads(trained.to_str())
+    saved["added_tokens"].append({**saved["added_tokens"][-1], "id": 999, "content": "<extra>"})
+    saved["model"]["vocab"]["<extra>"] = 999
+    (tmp_path / "gaps.json").write_text(json.dumps(saved))
+    Tokenizer(Unigram([("[UNK]", 0.0), ("a", -1.0)], unk_id=0)).save(str(tmp_path / "unigram.json"))
+    for name, size in (("gaps", 1000), ("unigram", 2)):
+        path = str(tmp_path / f"{name}.json")
+        assert resolvers.vocab_size(path) == TextTokenizer(path).size == size
+    assert resolvers.vocab_size(str(tmp_path / "none.json")) is None

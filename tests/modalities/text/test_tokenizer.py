@@ -1,8 +1,10 @@
 import copy
+import json
 import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
@@ -88,3 +90,16 @@ def test_it_starts_no_threads(tokenizer_path):
     environment = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}
     done = subprocess.run([sys.executable, "-c", code, tokenizer_path], env=environment, capture_output=True, text=True)
     assert done.stdout == "0\n", done.stderr
+
+
+def test_ids_may_leave_some_out_and_a_text_is_the_same_tokens_at_each_call(tokenizer_path, tmp_path):
+    """Files from elsewhere: an added token far behind, and BPE-dropout (Provilkov et al. 2020), which knows no seed."""
+    saved = json.loads(Path(tokenizer_path).read_text())
+    saved["added_tokens"].append({**saved["added_tokens"][-1], "id": 999, "content": "<extra>"})
+    saved["model"]["vocab"]["<extra>"] = 999
+    saved["model"]["dropout"] = 0.5
+    (tmp_path / "t.json").write_text(json.dumps(saved))
+    tokenizer, plain = TextTokenizer(str(tmp_path / "t.json")), TextTokenizer(tokenizer_path)
+    assert tokenizer.size == 1000
+    for text in TEXTS * 3:
+        assert tokenizer.encode(text) == plain.encode(text)
