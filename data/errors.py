@@ -55,9 +55,13 @@ class SampleError(Exception):
         return SampleError, (str(self), self.kind, self.member)
 
 
+_NAMED = 3  # names that a value may be the beginning of
+
+
 def choices(value: str, known: Iterable[str]) -> str:
     """The tail of an error message about an unknown name: the nearest known one, then all of them."""
     names = sorted(known)
-    near = difflib.get_close_matches(value, names, n=1, cutoff=0.6)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    begun = [name for name in names if value and name.startswith(value)]
+    near = begun if 1 < len(begun) <= _NAMED else difflib.get_close_matches(value, names, n=1, cutoff=0.6)
+    hint = f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
     return f"{hint}choices: {', '.join(names) if names else 'none'}"

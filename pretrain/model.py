@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -120,9 +121,11 @@ def build_model(config: Mapping[str, Any]) -> Model:
             log.info("encoder '%s' is left out: no task uses it", name)
             continue
         if "vocab_size" in node and node["vocab_size"] is None:
+            folder = str(config["data"].get("folder") or ".")
+            there = "://" in folder or Path(folder).expanduser().is_dir()
             raise InputError(
-                f"encoders.{name}.vocab_size is not known, as there is no tokenizer "
-                f"'{config['tokenizer']}'; give data.folder=DIR or "
+                f"encoders.{name}.vocab_size is not known, as there is no tokenizer '{config['tokenizer']}'"
+                f"{'' if there else f', nor a folder {folder!r} (data.folder)'}; give data.folder=DIR or "
                 "data.tokenizer=FILE ('pretrain shards pack ... --tokenizer 8000' makes one from own texts)"
             )
         torch.manual_seed(derive(seed, "encoders", name))

@@ -15,6 +15,8 @@ from pretrain.optim.ema import check_average
 from pretrain.optim.schedules import Schedule
 from pretrain.trackers.mirror import trackers_of
 
+_WHETHER = ("true", "false", "yes", "no", "latest", "none")
+
 
 def check_settings(config: Mapping[str, Any], world_size: int) -> Faults:
     """All that is wrong with them.
@@ -47,8 +49,13 @@ def check_beginning(config: Mapping[str, Any]) -> None:
     """Checks what the run is to go on with, or to begin with.
 
     Raises:
-        InputError: both are named.
+        InputError: both are named, or it is said whether instead of with what.
     """
+    if config["resume"].lower() in _WHETHER:
+        raise InputError(
+            f"resume={config['resume']} names no run; a run goes on where it stands by itself (resume=auto): "
+            "give its run_dir, or the directory of another one"
+        )
     if config["init_from"] is not None and config["resume"] != "auto":
         raise InputError(
             "resume and init_from exclude one another: resume goes on with a run, init_from begins a new one"

@@ -14,9 +14,21 @@ from data.pack.row import Row, Source
 
 # Column names that are taken for a role when the user names none, best first.
 _TEXT = ("text", "content", "document", "body")
-_CAPTION = ("caption", "captions", "text", "sentence", "transcript", "transcription")
+_CAPTION = ("caption", "captions", "text", "sentence", "transcript", "transcription", "title")
 _LABEL = ("label", "class")
-_FILE = ("image", "img", "image_path", "audio", "sound", "audio_path", "file", "path", "filename", "file_name")
+_FILE = (
+    "image",
+    "img",
+    "image_path",
+    "audio",
+    "sound",
+    "audio_path",
+    "file",
+    "path",
+    "filename",
+    "file_name",
+    "filepath",
+)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ def find(places: list[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for place in places:
         root = Path(place).expanduser()
+        if len(places) > 1 and root.is_file():
+            continue  # a shell that spells out SWEEP/* names the sweep's own files as well
         if not root.is_dir():
             raise InputError(f"'{place}' is no folder; give run directories, or folders with some below them")
         found |= dict.fromkeys(_below(root, _DEPTH))

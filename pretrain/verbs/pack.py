@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from data.pack.report import Report
     from data.pack.row import Source
 
+_FEW = 100  # samples of which a small share may well be none
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Splits, in any spelling, whose texts a tokenizer must not have seen.
 _HELD_OUT = {"val", "valid", "validation", "test", "dev"}
@@ -31,7 +32,8 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     add = parser.add_argument
-    add("input", metavar="INPUT", help="folder, table (jsonl, csv, tsv), folder of tables, or a quoted glob of these")
+    inputs = "folder, table (jsonl, csv, tsv), folder of tables, or a quoted glob of these"
+    add("input", metavar="INPUT", nargs="+", help=inputs)
     add("--out", metavar="DIR", type=Path, required=True, help="where the shards go")
     add("--name", metavar="PREFIX", help="what their names begin with (default: name of the input)")
     add("--text", metavar="FIELD", help="field that holds documents")
@@ -71,7 +73,13 @@ def run(arguments: argparse.Namespace) -> int:
     from data.pack.source import default_prefix, locate
     from pretrain.verbs import tables
 
-    packing = _packing(arguments, arguments.name or default_prefix(arguments.input))
+    given, *more = arguments.input
+    if more:
+        raise InputError(
+            f"pack takes one INPUT, got {', '.join(arguments.input)}: pack held-out ones into another --out (for "
+            "data.heldout), and several of one kind by a folder or a quoted glob"
+        )
+    packing = _packing(arguments, arguments.name or default_prefix(given))
     out = arguments.out.expanduser()
     tokenizer = out / "tokenizer.json"
     if arguments.tokenizer is not None and tokenizer.exists() and not arguments.overwrite:
@@ -79,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     if out.exists() and not out.is_dir():
         raise InputError(f"--out '{out}' is not a folder")
     try:
-        report = _packed(locate(arguments.input), out, packing)
+        report = _packed(locate(given), out, packing)
     except OSError as error:
         raise RunError(f"'{error.filename or out}': {error.strerror}; nothing was packed") from None
     entries = 0
@@ -93,7 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
         fewer = f" (the texts give no more than that, {arguments.tokenizer:,} were asked for)"
         print(f"tokenizer: {tokenizer}, {entries:,} entries{fewer if entries < arguments.tokenizer else ''}")
     if arguments.val is not None and not report.splits["val"]:
-        print(f"val: none of {report.samples:,} samples fell to a share of {arguments.val:g}; give a larger --val")
+        whole = ", or more documents: what is cut from one, or belongs to one file, stays together"
+        hint = f"give a larger --val{whole if report.samples > _FEW else ''}"
+        print(f"val: none of {report.samples:,} samples fell to a share of {arguments.val:g}; {hint}")
     return 0
 
 

@@ -330,7 +330,19 @@ def test_what_was_asked_for_and_is_not_there_is_said(tmp_path, capsys):
     assert main(["pack", str(source), "--out", str(tmp_path / "out"), "--val", "0.001", "--tokenizer", "4000"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "entries (the texts give no more than that, 4,000 were asked for)" in said
-    assert "val: none of 2 samples fell to a share of 0.001; give a larger --val" in said
+    assert said.endswith("val: none of 2 samples fell to a share of 0.001; give a larger --val")
+    (tmp_path / "book.txt").write_text("Some words. " * 400)
+    one = ["pack", str(tmp_path / "*.txt"), "--out", str(tmp_path / "book"), "--val", "0.001", "--max-characters", "20"]
+    assert main(one) == 0
+    assert "give a larger --val, or more documents: what is cut from one" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"one INPUT, got a.jsonl, b.jsonl: pack held-out ones into another --out"):
+        main(["pack", "a.jsonl", "b.jsonl", "--out", str(tmp_path / "out")])
+
+
+def test_columns_as_open_clip_names_them(tmp_path):
+    image(tmp_path / "a.png")
+    report, _ = packed(table(tmp_path / "t.jsonl", [{"filepath": "a.png", "title": "one"}]), tmp_path / "out")
+    assert report.members == {"png": 1, "txt": 1}
 
 
 def test_command_line(tmp_path, capsys):

@@ -120,6 +120,8 @@ def test_traceback_is_shown_when_asked_for():
         (["gradient_clip_norm=0"], "gradient_clip_norm=0.0 must be above 0, or null"),
         (["trainer.precision=16-mixed"], "trainer.precision '16-mixed' is not there"),
         (["resume=runs/a", "init_from=runs/b"], "resume and init_from exclude one another"),
+        (["resume=true"], "resume=True names no run; a run goes on where it stands by itself (resume=auto)"),
+        (["experiment=clm_tiny", "data=shards", "data.folder=/nope"], "nor a folder '/nope' (data.folder)"),
         (["checkpoints", "digest", "nowhere"], "'nowhere' does not exist"),
     ],
 )

@@ -86,6 +86,8 @@ def test_runs_are_found_below_folders_and_not_in_checkpoints(tmp_path):
         (tmp_path / name / "lock").touch()
         if name != "other":
             (tmp_path / name / "config.yaml").touch()
-    found = [str(path.relative_to(tmp_path)) for path in find([str(tmp_path), str(tmp_path / "a")])]
+    (tmp_path / "sweep.json").write_text("{}")  # a shell names it with the folders beside it
+    given = [str(tmp_path / name) for name in ("", "a", "sweep.json")]
+    found = [str(path.relative_to(tmp_path)) for path in find(given)]
     assert found == ["a", "sweep/seed=1", "sweep/seed=2"]
     assert not is_run(tmp_path / "other")
