@@ -13,6 +13,7 @@ from pretrain.ending import FAILED, Ending
 from pretrain.lifeline import Lifeline
 from pretrain.ranks import Process
 from pretrain.run import RunDirectory
+from pretrain.said import say_met
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Company:
         if self.lifeline.rank:
             self.lifeline.join(*address[0])
         self.lifeline.start()
+        say_met()
 
 
 def company_of(options: dict[str, Any], process: Process, directory: RunDirectory, ending: Ending) -> Company:

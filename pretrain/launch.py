@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from data.errors import InputError
-from pretrain.said import said_together
+from pretrain.said import Together, together
 from pretrain.signals import REQUEUEING, SIGNALS, STOPPING
 
 PRETRAIN = (sys.executable, "-P", "-m", "pretrain")
@@ -25,6 +25,7 @@ PRETRAIN = (sys.executable, "-P", "-m", "pretrain")
 
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.05
+_UNMET_S = 10.0  # for ranks that come to the same end, a moment later
 _GRACE_S = 30.0  # beyond the time in which ranks notice by themselves that one is gone
 
 
@@ -58,19 +59,24 @@ def launch(arguments: Sequence[str], devices: int, num_nodes: int, silence_s: fl
     """
     environment, node = _meeting(num_nodes)
     children = []
-    with said_together() as speaking:
+    with together() as family:
         for local in range(devices):
             rank = {"RANK": node * devices + local, "LOCAL_RANK": local, "WORLD_SIZE": devices * num_nodes}
             rank |= {"LOCAL_WORLD_SIZE": devices, "GROUP_RANK": node}
             children.append(
                 subprocess.Popen(
                     [*PRETRAIN, *arguments],
-                    env={**os.environ, **environment, **speaking, **{key: str(value) for key, value in rank.items()}},
+                    env={
+                        **os.environ,
+                        **environment,
+                        **family.environment,
+                        **{key: str(value) for key, value in rank.items()},
+                    },
                     process_group=0,  # a terminal's Ctrl-C reaches the parent alone, which passes it on once
                     preexec_fn=be_a_child,
                 )
             )
-        return _supervise(children, silence_s)
+        return _supervise(children, silence_s, family)
 
 
 def _meeting(num_nodes: int) -> tuple[dict[str, str], int]:
@@ -95,7 +101,7 @@ def be_a_child() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def _supervise(children: Sequence[subprocess.Popen[bytes]], silence_s: float) -> int:
+def _supervise(children: Sequence[subprocess.Popen[bytes]], silence_s: float, family: Together) -> int:
     def forward(number: int, frame: FrameType | None) -> None:
         for child in children:
             if child.poll() is None:
@@ -111,7 +117,9 @@ def _supervise(children: Sequence[subprocess.Popen[bytes]], silence_s: float) ->
         while any(child.poll() is None for child in children):
             codes = [child.returncode for child in children if child.returncode]
             if codes and not failed:
-                failed, deadline = codes[0], time.monotonic() + silence_s + _GRACE_S
+                # Before they have met, the others would wait for the one that has ended; they have nothing to save.
+                patience = silence_s + _GRACE_S if family.met else _UNMET_S
+                failed, deadline = codes[0], time.monotonic() + patience
             if time.monotonic() > deadline:
                 for child in children:
                     child.kill()

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from pretrain.said import said_together
+from pretrain.said import together
 
 SAY = "import sys; from pretrain.said import say; say(sys.argv[1:])"
 
@@ -22,9 +22,10 @@ def talk(environment, *lines):
 
 
 def test_what_is_alike_is_said_once_and_what_differs_by_whom_it_concerns():
-    with said_together() as speaking:
-        several = [talk(speaking, "a fault", "a second"), talk(speaking, "a fault", "a second"), talk(speaking, "mine")]
+    with together() as family:
+        given = family.environment
+        several = [talk(given, "a fault", "a second"), talk(given, "a fault", "a second"), talk(given, "mine")]
         said = "".join(one.communicate(timeout=60)[1] for one in several)
     assert sorted(said.splitlines()) == ["a fault", "a second", "mine"]
-    alone = [talk({}, "a fault"), talk(speaking, "a fault")]  # and where what they shared is gone
+    alone = [talk({}, "a fault"), talk(given, "a fault")]  # and where what they shared is gone
     assert [one.communicate(timeout=60)[1] for one in alone] == ["a fault\n"] * 2
