@@ -56,7 +56,7 @@ def test_cache_is_where_the_environment_says(monkeypatch):
         (["lr=3"], r"unknown key 'lr'; did you mean 'optimizer.lr'\? choices: alarms, "),
         (["trainer.batch_size=8"], r"did you mean 'evaluate.batch_size' or 'tasks.clap.batch_size' or"),
         (["num_workers=2"], r"unknown key 'num_workers'; did you mean 'loader.workers'\? "),
-        (["epochs=2"], "unknown key 'epochs'; choices: alarms, "),
+        (["epochs=2"], "unknown key 'epochs'; did you mean 'max_steps'. choices: alarms, "),
         (["experiment=clip_tiny", "tasks.mlm.weight=3"], "unknown key 'tasks.mlm.weight'; .*choices: tasks.clip$"),
         (["+task@tasks.clm=clm", "tasks.clm.batchsize=3"], "did you mean 'tasks.clm.batch_size'?"),
         (["encoders.text.pool=first"], r"\(\+encoders.text.pool=... gives an argument"),
