@@ -18,7 +18,7 @@ from types import FrameType
 
 from data.errors import InputError
 from pretrain.said import Together, together
-from pretrain.signals import REQUEUEING, SIGNALS, STOPPING
+from pretrain.signals import REQUEUEING, SIGNALS, STOPPING, heeded
 
 PRETRAIN = (sys.executable, "-P", "-m", "pretrain")
 """The command of another process of ours; no file of the folder it is started in takes the place of a module."""
@@ -107,7 +107,7 @@ def _supervise(children: Sequence[subprocess.Popen[bytes]], silence_s: float, fa
             if child.poll() is None:
                 child.send_signal(number)
 
-    former = {number: signal.signal(number, forward) for number in STOPPING}
+    former = {number: signal.signal(number, forward) for number in heeded()}
     SIGNALS.running = True  # what this process was sent is for the children to act on
     for number in (SIGNALS.received, REQUEUEING[0] * SIGNALS.requeueing):
         if number:  # noted while they were started

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 REQUEUEING = (signal.SIGUSR1, signal.SIGUSR2)
 """What a scheduler is asked to send before the time is over; the job is wanted again then."""
 
@@ -42,6 +42,11 @@ class Stopped(Exception):
 
 class Interrupted(BaseException):
     """A wait was left because of a signal. Like KeyboardInterrupt it is no ``Exception``: it is nobody's mistake."""
+
+
+def heeded() -> list[signal.Signals]:
+    """Those of :data:`STOPPING` that this process acts on: all, but the end of its terminal where ``nohup`` says so."""
+    return [n for n in STOPPING if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
 
 
 def exit_code(number: int) -> int:
@@ -74,7 +79,7 @@ class Signals:
     def listen(self) -> None:
         """Takes over the signals; again, wherever a library may have done so. Main thread only."""
         self._process = os.getpid()
-        for number in STOPPING:
+        for number in heeded():
             signal.signal(number, self._note)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # who started this process may have put them off
 

@@ -216,8 +216,8 @@ class Crew:
 
 
 def _leave_signals_to_the_parent() -> None:
-    # Ctrl-C and a scheduler's signals reach every process of the job; the trainer decides when to stop.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    # Ctrl-C, a terminal's end and a scheduler's signals reach every process of the job; the trainer decides.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
 

@@ -13,7 +13,7 @@ from pretrain.launch import be_a_child
 from pretrain.launchers.frozen import FOLDER, put
 from pretrain.run import RESULTS
 from pretrain.runs.stopping import stop
-from pretrain.signals import EXIT_STOPPED, STOPPING
+from pretrain.signals import EXIT_STOPPED, heeded
 from pretrain.sweeps.record import PRUNED_FILE, Sweep, Trial
 from pretrain.sweeps.search import choose, is_hopeless
 
@@ -84,7 +84,7 @@ def _run(words: Sequence[str], home: str, watch: Watch | None) -> tuple[int, int
         if trial is not None:
             trial.send_signal(number)
 
-    former = {number: signal.signal(number, note) for number in STOPPING}
+    former = {number: signal.signal(number, note) for number in heeded()}
     try:
         # A group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on once.
         trial = subprocess.Popen(words, cwd=home, process_group=0, preexec_fn=be_a_child)

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from data.errors import InputError
+from pretrain.signals import STOPPING
 from pretrain.verbs import options
 
 DESCRIPTION = (
@@ -122,7 +123,7 @@ def _share() -> tuple[int, int]:
 
 def _stop_at_once() -> None:
     # A launcher's children begin with signals put off until they listen. Parts are whole or absent: nothing to save.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def _say(out: Path) -> None:
