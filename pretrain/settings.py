@@ -51,7 +51,7 @@ def check_beginning(config: Mapping[str, Any]) -> None:
     Raises:
         InputError: both are named, or it is said whether instead of with what.
     """
-    if config["resume"].lower() in _WHETHER:
+    if config["resume"].lower() in _WHETHER and not Path(config["resume"]).exists():
         raise InputError(
             f"resume={config['resume']} names no run; a run goes on where it stands by itself (resume=auto): "
             "give its run_dir, or the directory of another one"
