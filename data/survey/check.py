@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from data.errors import InputError, SampleError
+from data.pack import media
 from data.shards.index import ShardIndex, scan
 from data.shards.summary import Summary
 from data.store import url as urls
@@ -38,7 +39,7 @@ class ShardCheck:
         samples: number of complete samples.
         bytes: size of the tar file as it is stored.
         members: extension -> number of samples that have it.
-        lacking: extension -> the samples that lack it, where most have it.
+        lacking: extension -> the samples that lack it, where most have it; ``png or jpg``, where others stand for it.
         repeated: samples whose key another sample of the shard has too, as KEY#2 and so on.
         damage: a line for each damaged place; empty if the shard is sound.
         keys: digest of each key, for :func:`data.survey.repeats.find`.
@@ -94,11 +95,19 @@ def _check(url: str, file: int, stored: int, note: str) -> ShardCheck:
         found.damage.append("holds no samples")
     for extension, count in held.items():
         if len(index) / 2 < count < len(index):
-            found.lacking[extension] = _some(index, index.lacking((extension,)), file)
+            forms = [extension, *(other for other in held if other != extension and _alike(extension, other))]
+            lacking = index.lacking(forms)
+            if len(lacking):
+                found.lacking[" or ".join(forms)] = _some(index, lacking, file)
     found.repeated = _some(index, index.again[:, 0], file)
     keys = (index.key(number, file) for number in range(len(index)))
     found.keys = b"".join(digest_of([key.encode("utf-8", "surrogateescape")]) for key in keys)
     return found
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether they are extensions of the same kind of thing, of which a sample has one."""
+    return any(one in kind and other in kind for kind in (media.IMAGE, media.AUDIO))
 
 
 def _some(index: ShardIndex, numbers: np.ndarray, file: int) -> Some:

@@ -50,6 +50,13 @@ def test_check_counts_and_finds_damage(tmp_path, store):
     assert not list(tmp_path.glob("*.idx"))
 
 
+def test_a_picture_of_another_format_is_not_lacking(tmp_path, store):
+    names = ["1.png", "1.txt", "2.png", "2.txt", "3.png", "3.txt", "4.jpg", "4.txt"]
+    assert check(tar(tmp_path / "a.tar", names), store).lacking == {}
+    found = check(tar(tmp_path / "b.tar", [*names, "5.txt"]), store).as_json()
+    assert found["lacking"] == {"png or jpg": {"count": 1, "examples": ["5"]}}
+
+
 def test_keys_that_come_again_in_a_shard(tmp_path, store):
     found = check(tar(tmp_path / "a.tar", ["1.jpg", "2.jpg", "1.jpg", "1.cls"]), store)
     assert (found.samples, found.repeated.count, found.repeated.examples) == (3, 1, ["1#2"])
