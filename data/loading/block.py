@@ -72,22 +72,25 @@ def read(
     failed = []
     if (got is not lengths and got != lengths) or 0 in lengths:
         failed = [n for n, (size, length) in enumerate(zip(got, lengths, strict=True)) if size != length or not size]
-    other = np.flatnonzero(_changed(spans, begin, end, buffer, base))
-    if len(other):
+    other = _changed(spans, begin, end, buffer, base)
+    if other is not None:
         samples = np.searchsorted(spans.first, spans.first[begin] + other, side="right") - 1 - begin
         failed = sorted({*failed, *samples.tolist()})
     return Block(buffer, spans.edges[begin:end] - base), failed
 
 
-def _changed(spans: Spans, begin: int, end: int, buffer: np.ndarray, base: int) -> np.ndarray:
-    """Of each member of the samples, whether its headers may say something else than the index."""
+def _changed(spans: Spans, begin: int, end: int, buffer: np.ndarray, base: int) -> np.ndarray | None:
+    """Which of the samples' members have headers that may say something else than the index; None: none has.
+
+    Few calls, as little of the processor's caches is left to their code after the contents of a batch.
+    """
     own = slice(spans.first.item(begin), spans.first.item(end))
     headers, digits = spans.header[own] - base, spans.digits[own]
     stated = _bytes(buffer, headers + _SIZE, _DIGITS)
-    if stated.tobytes() == digits.tobytes():
-        changed = np.zeros(len(headers), dtype=bool)
-    else:
-        changed = (stated != digits).any(axis=1)
+    same = stated.tobytes() == digits.tobytes()
+    if same and spans.plain:
+        return None
+    changed = np.zeros(len(headers), dtype=bool) if same else (stated != digits).any(axis=1)
     extended = np.flatnonzero(spans.extended[own])
     if len(extended):
         # What most writers put there is a record "NN mtime=..." of NN bytes, and no other one.
@@ -97,7 +100,7 @@ def _changed(spans: Spans, begin: int, end: int, buffer: np.ndarray, base: int) 
         plain = (size[:, -2:] - np.uint8(48)) @ np.array([8, 1], dtype=np.uint8) == length
         plain &= (record[:, 2:] == _MTIME[2:]).all(axis=1) & (size[:, :-2] == 48).all(axis=1)
         changed[extended] |= ~plain | (buffer[at + _KIND] != ord("x"))
-    return changed
+    return np.flatnonzero(changed)
 
 
 def _bytes(buffer: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:

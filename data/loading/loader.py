@@ -148,7 +148,9 @@ class StepLoader:
             batch.rejected.extend(unit.rejected)
         self._watchdog.end()
         # Copies: who keeps a ledger of them keeps no micro-batch with them.
-        batch.places = {name: np.concatenate(parts) for name, parts in places.items()}
+        batch.places = {
+            name: np.concatenate(parts) if len(parts) > 1 else parts[0].copy() for name, parts in places.items()
+        }
         batch.waited = monotonic() - asked
         return batch
 

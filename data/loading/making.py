@@ -103,6 +103,7 @@ def prepare_at(
     training: bool,
     seat: watch.Seat | None = None,
     places: list[Place] | None = None,
+    randomness: Randomness | None = None,
 ) -> Unit:
     """The micro-batch of the samples at ``positions``; unusable ones are named, and replaced in training.
 
@@ -114,13 +115,14 @@ def prepare_at(
         training: as the task's prepare takes it.
         seat: where to note what is being done.
         places: what stands at ``positions``, where the caller knows.
+        randomness: of the task, where the caller has one already.
 
     Raises:
         InputError: eight samples in a row were unusable; the data, not a sample, is at fault.
     """
     stream, prepare, seat = data.stream, data.prepare, seat or watch.seats(1)[0]
-    randomness = Randomness(stream.seed, stream.task)
-    trying = _Trying(data, seat, training, lambda sample, position: prepare(sample, randomness(position), training))
+    draw = randomness or Randomness(stream.seed, stream.task)
+    trying = _Trying(data, seat, training, lambda sample, position: prepare(sample, draw(position), training))
     items, used = [], []
     wanted = list(zip(positions, places or stream.locate(np.asarray(positions)), strict=True))
     begin = 0

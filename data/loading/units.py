@@ -13,6 +13,7 @@ from data.loading.block import Memory
 from data.loading.making import prepare_at, prepare_block
 from data.loading.room import making
 from data.loading.unit import PreparesBlocks, TaskData, Unit
+from data.seeds import Randomness
 from data.shards.spans import Spans, find
 from data.store.url import base
 from data.stream import Place
@@ -79,6 +80,7 @@ class Units:
         self._numbers = {name: number for number, name in enumerate(tasks)}
         self.every = 1
         self._plans: dict[str, _Plan] = {}
+        self._randomness: dict[str, Randomness] = {}
 
     def __len__(self) -> int:
         return max(0, self.stop - self.start) * len(self.parts)
@@ -107,8 +109,10 @@ class Units:
             positions, places = plan.positions[begin:end], plan.places[begin:end]
             if plan.spans is None:
                 found = list(map(Place, *places.T.tolist()))
+                if name not in self._randomness:
+                    self._randomness[name] = Randomness(task.stream.seed, task.stream.task)
                 with making(memory):
-                    unit = prepare_at(task, positions.tolist(), True, seat, found)
+                    unit = prepare_at(task, positions.tolist(), True, seat, found, self._randomness[name])
             else:
                 blocks = cast(PreparesBlocks, task.prepare)
                 unit = prepare_block(task, blocks, positions, places, plan.spans, begin, seat, memory or _fresh)

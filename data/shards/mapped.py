@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from os import SEEK_END, lseek
 
 _PROBES = 8
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)  # Linux only
@@ -41,12 +42,13 @@ class Mapped:
         first: uses before finding out for the first time; until then it is read.
     """
 
-    __slots__ = ("_due", "_every", "_file", "_mapping", "_size")
+    __slots__ = ("_due", "_every", "_file", "_mapping", "_size", "_view")
 
     def __init__(self, file: int, every: int, first: int = 0) -> None:
         self._file, self._every, self._due = file, max(1, every), first
         self._size = 0
         self._mapping: mmap.mmap | None = None
+        self._view: memoryview | None = None
 
     def mapping(self) -> mmap.mmap | None:
         """The file, a slice of which is a copy; None if it is to be read.
@@ -57,21 +59,26 @@ class Mapped:
         if self._due < 0:
             self._due = self._every
             self._look()
-        elif self._mapping is not None and os.fstat(self._file).st_size != self._size:
-            self._mapping = None
+        # Nothing reads at the descriptor's own position, and its end is had in a third of the time of a stat.
+        elif self._mapping is not None and lseek(self._file, 0, SEEK_END) != self._size:
+            self._keep(None, 0)
         return self._mapping
 
     def view(self) -> memoryview | None:
         """All bytes of it, without a copy; to be used and kept like :meth:`mapping`."""
-        mapping = self.mapping()
-        return None if mapping is None else memoryview(mapping)
+        self.mapping()
+        return self._view
 
     def _look(self) -> None:
         size = os.fstat(self._file).st_size
         if not resident(self._file, size):
-            self._mapping = None
+            self._keep(None, 0)
         elif self._mapping is None or size != self._size:
-            self._size, self._mapping = size, _map(self._file, size)
+            self._keep(_map(self._file, size), size)
+
+    def _keep(self, mapping: mmap.mmap | None, size: int) -> None:
+        self._size, self._mapping = size, mapping
+        self._view = None if mapping is None else memoryview(mapping)
 
 
 def _map(file: int, size: int) -> mmap.mmap | None:

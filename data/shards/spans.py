@@ -35,6 +35,7 @@ class Spans:
         header: (M,) where the header of each member lies.
         digits: (M, 11) uint8, what it must say of the member's size.
         extended: (M,) whether a PAX header stands before it, which may say another size.
+        plain: whether none has one.
         pinning: whether a shard that is open keeps bytes of a cache occupied.
     """
 
@@ -48,6 +49,7 @@ class Spans:
     header: np.ndarray
     digits: np.ndarray
     extended: np.ndarray
+    plain: bool
     pinning: bool
 
     def __len__(self) -> int:
@@ -165,5 +167,6 @@ def _arranged(
     flat = (np.repeat(np.arange(0, len(widths) * fields, fields), widths) + field)[wanted]
     edges.reshape(-1, 2)[flat, 0] = content[wanted]
     edges.reshape(-1, 2)[flat, 1] = (content + size)[wanted]
-    beginnings = np.concatenate(([0], ends))
-    return Spans(source, shard, begin, length, at, edges, beginnings, content - BLOCK, _octal(size), extended, pinning)
+    first = np.concatenate(([0], ends))
+    header, digits, plain = content - BLOCK, _octal(size), not extended.any()
+    return Spans(source, shard, begin, length, at, edges, first, header, digits, extended, plain, pinning)

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 # Changed by single operations and no lock: threads may let go of too much, but never wait after a fork.
-_works: set[object] = set()
+_works: list[None] = []
 _closers: dict[Callable[[], None], None] = {}
 
 
-@contextlib.contextmanager
-def during_work() -> Iterator[None]:
+class during_work(contextlib.ContextDecorator):
     """What is opened meanwhile may be kept until the end of it: a micro-batch, a chunk of samples."""
-    work = object()
-    _works.add(work)
-    try:
-        yield
-    finally:
-        _works.discard(work)
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        _works.append(None)
+
+    def __exit__(self, *error: object) -> None:
+        with contextlib.suppress(IndexError):  # begun before a fork, by the parent
+            _works.pop()
         if not _works:
             let_go()
 
