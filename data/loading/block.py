@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
+from time import monotonic
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -126,7 +127,8 @@ def _read(
     opened = {} if spans.pinning else _open(sources, set(keys))
     if not spans.pinning:
         try:
-            in_memory = {key: seen for key, one in opened.items() if (seen := one.mapped.view()) is not None}
+            now = monotonic()
+            in_memory = {key: seen for key, one in opened.items() if (seen := one.mapped.view(now)) is not None}
             if opened and len(in_memory) == len(opened):
                 contents = map(in_memory.__getitem__, keys)
                 for numbers[NUMBER], content, offset, a, b in zip(

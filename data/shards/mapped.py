@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import mmap
 import os
+from math import inf
 from os import SEEK_END, lseek
 
 _PROBES = 8
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)  # Linux only
 _POPULATE_READ = 22  # of linux/mman.h
+_TRUSTED_S = 1e-3  # to copy a batch takes as long, and a file may be cut meanwhile as well
 
 
 def resident(file: int, size: int) -> bool:
@@ -42,11 +44,11 @@ class Mapped:
         first: uses before finding out for the first time; until then it is read.
     """
 
-    __slots__ = ("_due", "_every", "_file", "_mapping", "_size", "_view")
+    __slots__ = ("_asked", "_due", "_every", "_file", "_mapping", "_size", "_view")
 
     def __init__(self, file: int, every: int, first: int = 0) -> None:
         self._file, self._every, self._due = file, max(1, every), first
-        self._size = 0
+        self._size, self._asked = 0, -inf
         self._mapping: mmap.mmap | None = None
         self._view: memoryview | None = None
 
@@ -55,18 +57,25 @@ class Mapped:
 
         Not to be kept: a file that is cut is mapped no more.
         """
+        self._asked = -inf
+        self.view(0.0)
+        return self._mapping
+
+    def view(self, now: float) -> memoryview | None:
+        """All bytes of it, without a copy; to be used like :meth:`mapping`, for a millisecond.
+
+        Args:
+            now: seconds of a clock that does not go back; whether the file was cut is not asked again within one.
+        """
         self._due -= 1
         if self._due < 0:
             self._due = self._every
             self._look()
-        # Nothing reads at the descriptor's own position, and its end is had in a third of the time of a stat.
-        elif self._mapping is not None and lseek(self._file, 0, SEEK_END) != self._size:
-            self._keep(None, 0)
-        return self._mapping
-
-    def view(self) -> memoryview | None:
-        """All bytes of it, without a copy; to be used and kept like :meth:`mapping`."""
-        self.mapping()
+        elif self._mapping is not None and now - self._asked > _TRUSTED_S:
+            self._asked = now
+            # Nothing reads at the descriptor's own position, and its end is had in a third of the time of a stat.
+            if lseek(self._file, 0, SEEK_END) != self._size:
+                self._keep(None, 0)
         return self._view
 
     def _look(self) -> None:
