@@ -27,6 +27,8 @@ Spans: TypeAlias = list[tuple[int, int]]  # (first byte, number of bytes) of eac
 _DTYPES = tuple(found for name in sorted(vars(torch)) if isinstance(found := getattr(torch, name), torch.dtype))
 _NUMBERS = {dtype: number for number, dtype in reversed(list(enumerate(_DTYPES)))}
 _BYTES = _NUMBERS[torch.uint8]
+# Numpy knows these too. Its calls take half the time of torch's, and a micro-batch may be many small tensors.
+_KNOWN = {torch.float32, torch.int64, torch.uint8, torch.bool, torch.int32, torch.float64, torch.float16}
 
 
 class _Packer(pickle.Pickler):
@@ -38,10 +40,10 @@ class _Packer(pickle.Pickler):
         """Takes tensors and arrays out: (which part, type, shape)."""
         kind = type(value)
         if kind is torch.Tensor:
-            if value.dtype is not torch.uint8 or value.requires_grad:  # what is large is bytes mostly
-                self.parts.append(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+            if value.dtype in _KNOWN and not value.requires_grad:
+                self.parts.append(np.ascontiguousarray(value.numpy()).reshape(-1).view(np.uint8))
             else:
-                self.parts.append(value.numpy().reshape(-1))
+                self.parts.append(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
             return len(self.parts) - 1, _NUMBERS[value.dtype], tuple(value.shape)
         if kind is np.ndarray and value.dtype.kind in "biufc":
             self.parts.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
@@ -53,6 +55,7 @@ class _Unpacker(pickle.Unpickler):
     def __init__(self, described: bytes, buffer: torch.Tensor, spans: Spans) -> None:
         super().__init__(io.BytesIO(described))
         self.buffer, self.memory, self.spans = buffer, buffer.numpy(), spans
+        self._as: dict[int, tuple[torch.Tensor, int]] = {}  # dtype -> all of the memory as such, bytes of one
 
     def persistent_load(self, saved: tuple[int, int | str, tuple[int, ...]]) -> Any:
         number, dtype, shape = saved
@@ -60,10 +63,14 @@ class _Unpacker(pickle.Unpickler):
         if isinstance(dtype, str):
             return np.ndarray(shape, dtype, self.memory, begin)
         # Views of one tensor: what was allocated as pinned stays known as such to those who copy from it.
-        part = self.buffer[begin : begin + size]
-        if dtype != _BYTES:
-            part = part.view(_DTYPES[dtype])
+        whole, each = self._as.get(dtype) or self._whole(dtype)
+        part = whole[begin // each : (begin + size) // each]
         return part if len(shape) == 1 else part.view(shape)
+
+    def _whole(self, dtype: int) -> tuple[torch.Tensor, int]:
+        each = _DTYPES[dtype].itemsize
+        self._as[dtype] = self.buffer[: len(self.buffer) // each * each].view(_DTYPES[dtype]), each
+        return self._as[dtype]
 
 
 class Slab:

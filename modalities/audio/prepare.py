@@ -92,22 +92,26 @@ class AudioPrepare:
         import soundfile  # opens libsndfile, which runs without audio should not need
 
         extension, raw = sample.first(EXTENSIONS, "audio", self.max_bytes)
+        most, wave = round(self.max_seconds * self.sample_rate), None
         try:
             with soundfile.SoundFile(io.BytesIO(raw)) as file:
                 self._check(file)
                 rate = file.samplerate
                 resample = None if rate == self.sample_rate else _resampler(rate, self.sample_rate)
-                clip, mean, _ = self._window(file, rng, training)
+                length = min(file.frames, math.ceil(self.max_seconds * rate))
+                if resample is None and file.channels == 1 and length <= most:
+                    wave = self._line.place(length)  # decoded to where it will lie: memory is slower than decoding
+                clip, mean, _ = self._window(file, length, rng, training, wave)
         except (soundfile.SoundFileError, ValueError) as error:  # the latter from numbers that a header makes up
             reason = getattr(error, "error_string", str(error))
             raise SampleError(f"member {extension} cannot be decoded: {reason}", "undecodable", extension) from None
         except SampleError as error:
             raise SampleError(str(error), error.kind, extension) from None
-        most = round(self.max_seconds * self.sample_rate)
         if resample is not None or len(clip) > most:
             clip = (clip if resample is None else resample(torch.from_numpy(clip)).numpy())[:most]
             mean = clip.mean()
-        wave = self._line.place(len(clip))
+        if wave is None:
+            wave = self._line.place(len(clip))
         try:
             normalise(clip, mean, wave)
         except SampleError as error:  # all that it had was in the sample too many
@@ -133,19 +137,25 @@ class AudioPrepare:
         if values > MAX_VALUES:
             raise SampleError(f"a window of {file.channels} channels at {rate} Hz has {values} values", "bomb")
 
-    def _window(self, file: soundfile.SoundFile, rng: np.random.Generator, training: bool) -> Window:
-        """One that is not silent."""
+    def _window(
+        self,
+        file: soundfile.SoundFile,
+        length: int,
+        rng: np.random.Generator,
+        training: bool,
+        out: np.ndarray | None,
+    ) -> Window:
+        """One of ``length`` that is not silent, in ``out`` if that is given."""
         total, rate = file.frames, file.samplerate
-        length = min(total, math.ceil(self.max_seconds * rate))
         begin = int(rng.integers(total - length + 1)) if training else 0
-        found = read(file, begin, length)
+        found = read(file, begin, length, out)
         if not found.silent:
             return found
         centre = sound(file, float(np.median(found.clip)), rng if training else None)
         if centre is None:
             raise SampleError(f"{total / rate:.3f} s of audio are silent", "silent")
         begin = min(max(centre - length // 2, 0), total - length)
-        found = read(file, begin, length)
+        found = read(file, begin, length, out)
         if found.silent:
             raise SampleError(f"{total / rate:.3f} s of audio are all but silent", "silent")
         return found
@@ -171,7 +181,8 @@ class AudioPrepare:
         begins = np.concatenate(([0], np.cumsum([-(-n // self.hop) for n in samples])))
         wave = self._line.joined(clips)
         layout = Layout([self.frames(n) for n in samples])
-        rows = layout.position + torch.from_numpy(begins[:-1])[layout.sequence]
+        shifts = begins[:-1] - np.cumsum([0, *layout.lengths[:-1]])
+        rows = torch.from_numpy(np.arange(layout.total) + np.repeat(shifts, layout.lengths))
         return {"wave": torch.from_numpy(wave), "samples": samples, "layout": layout, "rows": rows, "size": len(items)}
 
 

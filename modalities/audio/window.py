@@ -73,15 +73,21 @@ class Window(NamedTuple):
         return power(self.clip - self.mean) < SILENCE**2
 
 
-def read(file: soundfile.SoundFile, begin: int, length: int) -> Window:
+def read(file: soundfile.SoundFile, begin: int, length: int, out: np.ndarray | None = None) -> Window:
     """``length`` samples from ``begin`` on.
+
+    Args:
+        file: of any number of channels.
+        begin: the first, counted from the beginning of the recording.
+        length: of each channel.
+        out: (length,) float32 to decode a recording of one channel into.
 
     Raises:
         SampleError: the file ends before, or what it holds is no sound.
     """
     if file.tell() != begin:  # even seeking to where it is makes a decoder begin anew
         file.seek(begin)
-    found = file.read(length, dtype="float32", always_2d=True)
+    found = file.read(length, dtype="float32", always_2d=True, out=None if out is None else out[:, None])
     if len(found) < length:
         raise SampleError(f"audio is cut off: {len(found)} of {length} samples at {begin}")
     count = found.shape[1]

@@ -98,12 +98,17 @@ def test_one_batch_never_lies_where_another_does() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_a_loader_hands_on_the_same(recording, tmp_path, workers: int) -> None:
+@pytest.mark.parametrize("unusable", [False, True])
+def test_a_loader_hands_on_the_same(recording, tmp_path, workers: int, unusable: bool) -> None:
     lengths = np.random.default_rng(0).integers(4000, 9000, 24).tolist()
-    samples = ((f"{number:05d}", recording(samples=n).members) for number, n in enumerate(lengths))
+    samples = [(f"{number:05d}", recording(samples=n).members) for number, n in enumerate(lengths)]
+    if unusable:  # found when the clip has its place already
+        samples[5][1]["flac"] = samples[5][1]["flac"][:3000]
+        samples[11] = samples[11][0], recording(np.zeros(6000, np.float32)).members
     write(samples, tmp_path / "shards", "clips", 10**6)
     alone = TaskData(Stream("task", str(tmp_path / "shards"), seed=0), AudioPrepare(max_seconds=0.5), 4)
-    units = [prepare_at(alone, range(begin, begin + 4), True).batch["wave"] for begin in range(0, 40, 4)]
+    units = [prepare_at(alone, range(begin, begin + 4), True) for begin in range(0, 40, 4)]
+    assert len({row.key for unit in units for row in unit.rejected}) == 2 * unusable
     task = TaskData(Stream("task", str(tmp_path / "shards"), seed=0), AudioPrepare(max_seconds=0.5), 4)
     loader = StepLoader({"task": task}, 0, 10, workers=workers)
     try:
@@ -112,4 +117,4 @@ def test_a_loader_hands_on_the_same(recording, tmp_path, workers: int) -> None:
         loader.close()
     assert len(kept) == 10
     for found, wanted in zip(kept, units, strict=True):
-        assert found.equal(wanted)
+        assert found.equal(wanted.batch["wave"])
