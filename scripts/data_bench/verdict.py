@@ -18,7 +18,7 @@ class Medians:
     """Medians over the rounds, by (kind, form, workers, loader, measure)."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self._values: dict[tuple[Any, ...], dict[tuple[int, int], float]] = {}
+        self._values: dict[tuple[Any, ...], dict[tuple[int, ...], float]] = {}
         for row in rows:
             if row["what"] == "mixing":
                 continue
@@ -26,7 +26,8 @@ class Medians:
                 if isinstance(value, float):
                     form = f"{row['form']}/{row['window']}" if row.get("window") else row["form"]
                     case = (row["kind"], form, row["workers"], row["loader"], name)
-                    self._values.setdefault(case, {})[row.get("round", 0), row.get("turn", 0)] = value
+                    when = tuple(row.get(name, 0) for name in ("round", "again", "turn"))
+                    self._values.setdefault(case, {})[when] = value
 
     def __call__(self, kind: str, form: str, workers: int, loader: str, name: str = "samples_per_s") -> float | None:
         values = self._values.get((kind, form, workers, loader, name))
@@ -38,7 +39,7 @@ class Medians:
 
     def spread(self, kind: str, form: str, workers: int, loader: str, name: str = "samples_per_s") -> float:
         """(largest - smallest) / median over the rounds."""
-        values = self._values.get((kind, form, workers, loader, name), {(0, 0): 1.0}).values()
+        values = self._values.get((kind, form, workers, loader, name), {(0,): 1.0}).values()
         return (max(values) - min(values)) / median(values)
 
     def ratio(self, ours: tuple[Any, ...], theirs: tuple[Any, ...], name: str = "samples_per_s") -> float:
