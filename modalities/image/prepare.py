@@ -17,6 +17,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional
 
 from data.errors import InputError, SampleError
+from data.loading.room import room
 from data.sample import Sample
 from modalities.prepare import Batch, Item
 from modalities.view import SIDE, View
@@ -157,7 +158,16 @@ class ImagePrepare:
 
     def collate(self, items: list[Item]) -> Batch:
         """``{"pixels": (B, 3, image_size, image_size) uint8, "size": B}``."""
-        return {"pixels": torch.stack([item["pixels"] for item in items]), "size": len(items)}
+        return {"pixels": _stacked([item["pixels"] for item in items]), "size": len(items)}
+
+
+def _stacked(parts: list[torch.Tensor]) -> torch.Tensor:
+    """(B, ...): B tensors of one shape, in a loader where they need not be copied once more to be handed on."""
+    now, first = room(), parts[0]
+    if now is None:
+        return torch.stack(parts)
+    memory = torch.from_numpy(now.take(len(parts) * first.nbytes))
+    return torch.stack(parts, out=memory.view(first.dtype).view(len(parts), *first.shape))
 
 
 def crop(width: int, height: int, scale: tuple[float, float], rng: np.random.Generator) -> Box:

@@ -9,8 +9,13 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from data.errors import InputError, SampleError
+from data.loading.loader import StepLoader, TaskData
+from data.loading.making import prepare_at
+from data.loading.room import making
 from data.sample import Sample
 from data.seeds import generator
+from data.stream import Stream
+from data.write import write
 from modalities.image.prepare import ImagePrepare
 from pretrain.build import make
 from tests.modalities.image.pictures import encoded, gradient, photograph, sample, whole
@@ -192,3 +197,30 @@ def test_transforms_come_from_a_config_and_keep_uint8():
         make(node, "prepare")
     with pytest.raises(InputError, match=r"CenterCrop makes \(3, 8, 8\) torch.uint8 .* must stay \(3, 16, 16\) uint8"):
         ImagePrepare(16, transforms=[v2.CenterCrop(8)])
+
+
+def test_a_loader_stacks_where_it_hands_on():
+    memory = np.zeros(8192, np.uint8)
+    prepare = ImagePrepare(16)
+    items = [prepare(sample(encoded(gradient(30 + n))), generator(n), True) for n in range(3)]
+    plain = prepare.collate(items)["pixels"]
+    with making(lambda size: memory[:size]):
+        first, second = (prepare.collate(part)["pixels"] for part in (items, items[:1]))
+    assert torch.equal(first, plain)
+    assert torch.equal(second, plain[:1])  # another of the same micro-batch, which leaves the first as it is
+    assert [np.shares_memory(part.numpy(), memory) for part in (first, second, plain)] == [True, True, False]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_every_number_of_workers_hands_on_the_same(tmp_path, workers):
+    rows = [(f"{n:05d}", {"png": encoded(gradient(30 + n))}) for n in range(20)]
+    write(rows, tmp_path / "shards", "pictures", 10**6)
+    task = TaskData(Stream("task", str(tmp_path / "shards"), seed=0), ImagePrepare(16), 4)
+    units = [prepare_at(task, range(begin, begin + 4), True).batch["pixels"] for begin in range(0, 40, 4)]
+    loader = StepLoader({"task": task}, 0, 10, workers=workers)
+    try:
+        kept = [step.tasks["task"][0]["pixels"] for step in loader]  # all at once: no batch is written over
+    finally:
+        loader.close()
+    assert all(map(torch.equal, kept, units))
+    assert len(kept) == len(units)
