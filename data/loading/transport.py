@@ -26,7 +26,6 @@ Spans: TypeAlias = list[tuple[int, int]]  # (first byte, number of bytes) of eac
 # A dtype by its number: pickled by name it would have to be looked up in the module.
 _DTYPES = tuple(found for name in sorted(vars(torch)) if isinstance(found := getattr(torch, name), torch.dtype))
 _NUMBERS = {dtype: number for number, dtype in reversed(list(enumerate(_DTYPES)))}
-_BYTES = _NUMBERS[torch.uint8]
 # Numpy knows these too. Its calls take half the time of torch's, and a micro-batch may be many small tensors.
 _KNOWN = {torch.float32, torch.int64, torch.uint8, torch.bool, torch.int32, torch.float64, torch.float16}
 

@@ -80,7 +80,7 @@ class Units:
         self._numbers = {name: number for number, name in enumerate(tasks)}
         self.every = 1
         self._plans: dict[str, _Plan] = {}
-        self._randomness: dict[str, Randomness] = {}
+        self._randomness = {name: Randomness(task.stream.seed, task.stream.task) for name, task in tasks.items()}
 
     def __len__(self) -> int:
         return max(0, self.stop - self.start) * len(self.parts)
@@ -109,8 +109,6 @@ class Units:
             positions, places = plan.positions[begin:end], plan.places[begin:end]
             if plan.spans is None:
                 found = list(map(Place, *places.T.tolist()))
-                if name not in self._randomness:
-                    self._randomness[name] = Randomness(task.stream.seed, task.stream.task)
                 with making(memory):
                     unit = prepare_at(task, positions.tolist(), True, seat, found, self._randomness[name])
             else:
