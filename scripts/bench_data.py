@@ -23,7 +23,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 from data_bench import kinds, verdict  # noqa: E402
 from data_bench.peers import PEERS, installed  # noqa: E402
 
-FORMS = {"raw": ["block", "lists"], "decoded": ["decoded"]}
+FORMS = {"raw": ["block", "views", "lists"], "decoded": ["decoded"]}
 WINDOWS = (1, 16, kinds.SHARDS)  # shards that are shuffled together
 BOUNDS = ("sequential", "indexed", "copies")
 # CPU is compared with that of decoding alone to some percent: so often a round, where decoding alone costs the same
@@ -128,10 +128,11 @@ class Bench:
         for case in (case for case in self.cases if case in FORMS):
             long = seconds * (2.5 if case == "decoded" else 1)
             for form in FORMS[case]:
+                loaders = ["ours"] if form == "views" else self.loaders
                 for workers in self.workers:
                     for again in range(_AGAIN[case]):
-                        first = (number + again) % len(self.loaders)
-                        for loader in self.loaders[first:] + self.loaders[:first]:
+                        first = (number + again) % len(loaders)
+                        for loader in loaders[first:] + loaders[:first]:
                             self.measure(loader, kind, "rate", form, workers, seconds=long, round=number, again=again)
                     for own in ("decoded", "own") if case == "decoded" else ():
                         self.beside_bare(kind, own, workers, long, number)

@@ -73,25 +73,31 @@ def read(
     failed = []
     if (got is not lengths and got != lengths) or 0 in lengths:
         failed = [n for n, (size, length) in enumerate(zip(got, lengths, strict=True)) if size != length or not size]
-    other = _changed(spans, begin, end, buffer, base)
+    own = slice(spans.first.item(begin), spans.first.item(end))
+    other = changed(spans, own, buffer, spans.header[own] - base)
     if other is not None:
         samples = np.searchsorted(spans.first, spans.first[begin] + other, side="right") - 1 - begin
         failed = sorted({*failed, *samples.tolist()})
     return Block(buffer, spans.edges[begin:end] - base), failed
 
 
-def _changed(spans: Spans, begin: int, end: int, buffer: np.ndarray, base: int) -> np.ndarray | None:
-    """Which of the samples' members have headers that may say something else than the index; None: none has.
+def changed(spans: Spans, own: slice, buffer: np.ndarray, headers: np.ndarray) -> np.ndarray | None:
+    """Which of the members ``own`` have headers that may say something else than the index; None: none has.
 
     Few calls, as little of the processor's caches is left to their code after the contents of a batch.
+
+    Args:
+        spans: what the index says.
+        own: the members looked at.
+        buffer: in which their headers lie.
+        headers: where there.
     """
-    own = slice(spans.first.item(begin), spans.first.item(end))
-    headers, digits = spans.header[own] - base, spans.digits[own]
+    digits = spans.digits[own]
     stated = _bytes(buffer, headers + _SIZE, _DIGITS)
     same = stated.tobytes() == digits.tobytes()
     if same and spans.plain:
         return None
-    changed = np.zeros(len(headers), dtype=bool) if same else (stated != digits).any(axis=1)
+    other = np.zeros(len(headers), dtype=bool) if same else (stated != digits).any(axis=1)
     extended = np.flatnonzero(spans.extended[own])
     if len(extended):
         # What most writers put there is a record "NN mtime=..." of NN bytes, and no other one.
@@ -100,8 +106,8 @@ def _changed(spans: Spans, begin: int, end: int, buffer: np.ndarray, base: int) 
         length = (record[:, :2] - np.uint8(48)) @ np.array([10, 1], dtype=np.uint8)
         plain = (size[:, -2:] - np.uint8(48)) @ np.array([8, 1], dtype=np.uint8) == length
         plain &= (record[:, 2:] == _MTIME[2:]).all(axis=1) & (size[:, :-2] == 48).all(axis=1)
-        changed[extended] |= ~plain | (buffer[at + _KIND] != ord("x"))
-    return np.flatnonzero(changed)
+        other[extended] |= ~plain | (buffer[at + _KIND] != ord("x"))
+    return np.flatnonzero(other) if other.any() else None
 
 
 def _bytes(buffer: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
@@ -122,9 +128,9 @@ def _read(
     """Bytes read of each sample; less than its piece has, or -1, where something is wrong with it."""
     numbers, preadv, end = seat.numbers, os.preadv, begin + len(lengths)
     edges = list(accumulate(lengths, initial=0))
-    offsets, shards = spans.offset[begin:end].tolist(), spans.shard[begin:end].tolist()
-    keys = shards if len(sources) == 1 else list(zip(spans.source[begin:end].tolist(), shards, strict=True))
-    opened = {} if spans.pinning else _open(sources, set(keys))
+    offsets = spans.offset[begin:end].tolist()
+    keys = shard_keys(sources, spans.source[begin:end], spans.shard[begin:end])
+    opened = {} if spans.pinning else open_shards(sources, set(keys))
     if not spans.pinning:
         try:
             now = monotonic()
@@ -147,7 +153,7 @@ def _read(
             if b == a:
                 got.append(0)
             elif spans.pinning:  # held by no name here: it must give way to the next one
-                got.append(_read_one(_open(sources, (key,))[key], view[a:b], offset))
+                got.append(_read_one(open_shards(sources, (key,))[key], view[a:b], offset))
             else:
                 got.append(preadv(opened[key].file, [view[a:b]], offset))
         except (KeyError, OSError):
@@ -159,8 +165,14 @@ def _read_one(opened: Opened, view: memoryview, offset: int) -> int:
     return os.preadv(opened.file, [view], offset)
 
 
-def _open(sources: Sequence[Source], keys: Iterable[Any]) -> dict[Any, Opened]:
-    """The open shards of ``keys``, which are numbers, or pairs with that of their source where there are several."""
+def shard_keys(sources: Sequence[Source], source: np.ndarray, shard: np.ndarray) -> list[Any]:
+    """What :func:`open_shards` knows the shard of each sample by: its number, or the pair of the source's and that."""
+    shards: list[Any] = shard.tolist()
+    return shards if len(sources) == 1 else list(zip(source.tolist(), shards, strict=True))
+
+
+def open_shards(sources: Sequence[Source], keys: Iterable[Any]) -> dict[Any, Opened]:
+    """The open shards of ``keys``, as far as they can be opened; to be held for a moment only."""
     if len(sources) == 1:
         return sources[0].open(keys)
     found = {}

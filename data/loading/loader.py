@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice, repeat
 from time import monotonic
 from typing import Any
 
@@ -121,6 +121,8 @@ class StepLoader:
             ahead = max(1, self.prefetch) * self.units.per_step
             self._crew = Crew(self.units, self.workers, ahead, self.pin_memory)
         units = iter(self._crew) if self._crew else self._made_here()
+        if self.units.views:
+            units = map(self.units.arrived, count(), units, repeat(self._seat))
         try:
             with self._watchdog.watching():
                 for step in range(self.units.start, self.units.stop):

@@ -9,6 +9,7 @@ import numpy as np
 
 from data.errors import InputError, SampleError
 from data.loading import block, watch
+from data.loading.located import locate
 from data.loading.unit import PreparesBlocks, Rejected, TaskData, Unit
 from data.sample import Sample
 from data.seeds import Randomness
@@ -149,8 +150,11 @@ def prepare_block(
     begin: int,
     seat: watch.Seat,
     memory: block.Memory,
+    views: bool,
 ) -> Unit:
     """What :func:`prepare_at` makes in training, with the contents of all samples in one piece of ``memory``.
+
+    Or with no contents, but where they lie: where all of them do in memory, and ``views`` is set.
 
     Args:
         data: of the task.
@@ -161,6 +165,7 @@ def prepare_block(
         begin: see ``spans``.
         seat: where to note what is being done.
         memory: for the contents.
+        views: whether they may be looked at where they lie.
 
     Raises:
         InputError: eight samples in a row were unusable; the data, not a sample, is at fault.
@@ -168,6 +173,8 @@ def prepare_block(
     stream = data.stream
     numbers = places[:, 2] if len(stream.sources) == 1 else places[:, 2] + (places[:, 0] << watch.SOURCE_BITS)
     seat.reading_block(positions.item(0))
+    if views and (located := locate(stream.sources, spans, begin, begin + len(places))) is not None:
+        return Unit(-1, stream.task, {}, places[:, ::2], located=located)
     found, failed = block.read(stream.sources, spans, begin, begin + len(places), numbers.tolist(), memory, seat)
     used, rejected = places[:, ::2], []
     if failed:

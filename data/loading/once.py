@@ -51,8 +51,8 @@ class _Batches(Units):
         self._batches = batches
         (self._data,) = tasks.values()
 
-    def make(self, number: int, seat: watch.Seat, memory: Memory | None = None) -> Unit:
-        """Batch ``number``; contents are never handed on as they are, so ``memory`` is not used."""
+    def make(self, number: int, seat: watch.Seat, memory: Memory | None = None, views: bool = True) -> Unit:
+        """Batch ``number``; contents are never handed on as they are, so ``memory`` and ``views`` are not used."""
         name = self._data.stream.task
         seat.note(watch.PLANNING, 0, len(self._batches[number]))
         try:

@@ -9,6 +9,7 @@ import numpy as np
 
 from data.errors import InputError, RunError
 from data.loading.block import Block
+from data.loading.located import Located
 from data.sample import Sample
 from data.stream import Stream
 
@@ -30,12 +31,17 @@ class PreparesBlocks(Protocol):
 
     Attributes:
         block_fields: extensions, which every sample must have; each once.
+        views: whether contents that lie in memory are to be looked at there instead of being copied.
     """
 
     block_fields: tuple[str, ...]
+    views: bool
 
     def from_block(self, block: Block) -> dict[str, Any]:
         """The batch that ``collate`` would make; must not fail on account of one sample's content."""
+
+    def from_views(self, members: list[list[np.ndarray]]) -> dict[str, Any]:
+        """The same of each sample's fields, read-only uint8 arrays; called in the trainer."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class Unit:
         places: (n, 2) int64, source and number of each sample that was read.
         rejected: samples that were replaced.
         failure: why the run must end; there is no batch then.
+        located: where the batch lies that the trainer makes of it; there is none yet then.
     """
 
     step: int
@@ -90,7 +97,8 @@ class Unit:
     places: np.ndarray
     rejected: list[Rejected] = field(default_factory=list)
     failure: InputError | RunError | None = None
+    located: Located | None = None
 
     def __reduce__(self) -> tuple[type[Unit], tuple[Any, ...]]:
         # By position, without a dictionary of names: every micro-batch comes from another process.
-        return Unit, (self.step, self.task, self.batch, self.places, self.rejected, self.failure)
+        return Unit, (self.step, self.task, self.batch, self.places, self.rejected, self.failure, self.located)

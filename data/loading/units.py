@@ -10,6 +10,7 @@ import numpy as np
 from data.errors import InputError, RunError
 from data.loading import watch
 from data.loading.block import Memory
+from data.loading.located import look
 from data.loading.making import prepare_at, prepare_block
 from data.loading.room import making
 from data.loading.unit import PreparesBlocks, TaskData, Unit
@@ -90,13 +91,29 @@ class Units:
         """Micro-batches of a step, of all tasks together."""
         return len(self.parts)
 
-    def make(self, number: int, seat: watch.Seat, memory: Memory | None = None) -> Unit:
+    @property
+    def views(self) -> bool:
+        """Whether some are to be looked at where they lie: each must pass :meth:`arrived` then."""
+        return any(getattr(task.prepare, "views", False) for task in self.tasks.values())
+
+    def arrived(self, number: int, unit: Unit, seat: watch.Seat) -> Unit:
+        """Unit ``number`` as the trainer takes it: with the batch of what was only located where it was made."""
+        if unit.located is not None:
+            task = self.tasks[unit.task]
+            members = look(task.stream.sources, unit.located)
+            if members is None:  # cut, changed or out of memory since then
+                return self.make(number, seat, views=False)
+            unit.batch, unit.located = cast(PreparesBlocks, task.prepare).from_views(members), None
+        return unit
+
+    def make(self, number: int, seat: watch.Seat, memory: Memory | None = None, views: bool = True) -> Unit:
         """Micro-batch ``number``; a :class:`Unit` with a failure where the data or the run is at fault.
 
         Args:
             number: from 0 on.
             seat: where to note what is being done.
             memory: what is handed on without another copy where it lies there; None: any.
+            views: whether prepares that want to look at contents where they lie may do so.
         """
         step, part = divmod(number, self.per_step)
         name, begin, end = self.parts[part]
@@ -113,7 +130,8 @@ class Units:
                     unit = prepare_at(task, positions.tolist(), True, seat, found, self._randomness[name])
             else:
                 blocks = cast(PreparesBlocks, task.prepare)
-                unit = prepare_block(task, blocks, positions, places, plan.spans, begin, seat, memory or _fresh)
+                views = views and blocks.views
+                unit = prepare_block(task, blocks, positions, places, plan.spans, begin, seat, memory or _fresh, views)
         except (InputError, RunError) as error:  # a process boundary would turn it into a wall of text
             unit = Unit(0, name, {}, np.empty((0, 2), dtype=np.int64), failure=error)
         unit.step = self.start + step

@@ -29,14 +29,17 @@ class Opened:
         index: where its samples lie.
         file: descriptor on the plain tar.
         mapped: the same, where it lies in memory.
+        version: a number that another file under this name, or this one written anew, would hardly have.
     """
 
-    __slots__ = ("file", "index", "mapped", "name")
+    __slots__ = ("file", "index", "mapped", "name", "version")
 
     def __init__(self, name: str, index: ShardIndex, file: int, soon_closed: bool) -> None:
         self.name, self.index, self.file = name, index, file
         # To map all of it for some samples would cost more than it saves.
         self.mapped = Mapped(file, len(index), len(index) if soon_closed else 0)
+        stat = os.fstat(file)
+        self.version = hash((stat.st_ino, stat.st_size, stat.st_mtime_ns))
 
     def __del__(self) -> None:
         os.close(self.file)

@@ -76,9 +76,9 @@ class Ours(Loader):
 
 
 def prepare_of(form: str, kind: Kind, tokenizer: Path) -> Any:
-    """What makes each form: block, lists, decoded (the shared function) or own (our prepare classes)."""
-    if form == "block":
-        return RawPrepare(["txt", *([kind.field] if kind.field else [])])
+    """What makes each form: block, views, lists, decoded (the shared function) or own (our prepare classes)."""
+    if form in ("block", "views"):
+        return RawPrepare(["txt", *([kind.field] if kind.field else [])], views=form == "views")
     if form == "own":
         return own_prepare(kind, tokenizer)
     return Same(kind, Lists(kind.field, Decode(kind.name, tokenizer).ready() if form == "decoded" else None))

@@ -12,6 +12,7 @@ from data_bench.kinds import SHARDS
 
 Row = dict[str, Any]
 UNDECODED = ("block", "lists")
+OURS_UNDECODED = {"block": "", "views": ", views"}
 
 
 class Medians:
@@ -91,7 +92,9 @@ def lines(medians: Medians, peers: list[str]) -> list[Line]:
     found: list[Line] = []
     for kind in medians.kinds():
         for workers in medians.workers(kind):
-            found += _rates(medians, peers, kind, workers) + _decoded(medians, peers, kind, workers)
+            for form in OURS_UNDECODED:
+                found += _rates(medians, peers, kind, workers, form)
+            found += _decoded(medians, peers, kind, workers)
             names = ("begin_s", "resume_s", "ratio")
             begin, back, ratio = (medians(kind, "block", workers, "ours", name) for name in names)
             if begin and back and ratio:
@@ -107,23 +110,23 @@ def lines(medians: Medians, peers: list[str]) -> list[Line]:
     return found
 
 
-def _rates(medians: Medians, peers: list[str], kind: str, workers: int) -> list[Line]:
-    case, found = f"{kind} w{workers}", []
-    rate = medians(kind, "block", workers, "ours")
+def _rates(medians: Medians, peers: list[str], kind: str, workers: int, ours: str) -> list[Line]:
+    case, what, found = f"{kind} w{workers}", f"undecoded{OURS_UNDECODED[ours]}", []
+    rate = medians(kind, ours, workers, "ours")
     fastest = medians.best(kind, UNDECODED, workers, peers)
     if rate and fastest:
         peer, form = fastest[0].split()
-        cases = (("block", workers, "ours"), (form, workers, peer))
+        cases = ((ours, workers, "ours"), (form, workers, peer))
         cpu = [medians(kind, *which, "cpu_us_per_sample") or 0.0 for which in cases]
         note = f"{fastest[0]}; CPU a sample {cpu[0]:.1f} and {cpu[1]:.1f} us"
         ratio = medians.ratio((kind, *cases[0]), (kind, *cases[1]))
-        found.append(Line(case, "undecoded / fastest peer", ratio, 1.5, True, note))
+        found.append(Line(case, f"{what} / fastest peer", ratio, 1.5, True, note))
     classic = medians.best(kind, UNDECODED, workers, [p for p in peers if p == "webdataset"])
     if rate and classic:
         bound = medians(kind, "indexed", 0, "bounds")
         note = f"indexed reads in one process: {bound / classic[1]:.1f} x webdataset" if bound else ""
-        ratio = medians.ratio((kind, "block", workers, "ours"), (kind, classic[0].split()[1], workers, "webdataset"))
-        found.append(Line(case, "undecoded / webdataset", ratio, 10.0, True, note))
+        ratio = medians.ratio((kind, ours, workers, "ours"), (kind, classic[0].split()[1], workers, "webdataset"))
+        found.append(Line(case, f"{what} / webdataset", ratio, 10.0, True, note))
     return found
 
 
@@ -154,7 +157,7 @@ def table(medians: Medians, loaders: list[str]) -> list[str]:
     """Markdown: samples/s (CPU us a sample) of each loader, by kind, form and workers."""
     rows = [f"| kind | form | workers | {' | '.join(loaders)} |", f"|---|---|---|{'---|' * len(loaders)}"]
     for kind in medians.kinds():
-        for form in (*UNDECODED, "decoded", "own"):
+        for form in ("block", "views", "lists", "decoded", "own"):
             for workers in medians.workers(kind):
                 cells = []
                 for loader in loaders:
