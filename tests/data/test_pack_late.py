@@ -5,7 +5,7 @@ import resource
 import pytest
 
 from data.errors import InputError
-from tests.data.test_pack import image, packed, reasons, table
+from tests.data.packing import image, packed, reasons, table
 
 MANY = 300  # more rows than are looked at before the first is packed
 

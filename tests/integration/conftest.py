@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from data.demo import build
+from tests.integration.sick import FAULT
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +23,11 @@ def demo_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(autouse=True)
 def _small_demo(demo_cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRETRAIN_CACHE", demo_cache)
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package whose callback makes steps sick, see :func:`command`; in this process and those it starts."""
+    (tmp_path / "faulty.py").write_text(FAULT)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)

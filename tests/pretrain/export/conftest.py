@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 
 
@@ -9,3 +11,9 @@ def transformers():
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def said(caplog):
+    caplog.set_level(logging.INFO, logger="pretrain")
+    return caplog

@@ -1,49 +1,16 @@
 """``init_from=FOLDER`` of ``transformers``: the same tensors come out again, and nothing of the folder is run."""
 
 import json
-import logging
-import pickle
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from data.errors import InputError
 from modalities.lora import is_update, merged
-from modalities.text.tokenizer import SPECIAL
-from pretrain.cli import main
 from pretrain.export.incoming import concerns, open_folder
-from pretrain.export.initialise import initialise
-from pretrain.model import build_model
-from pretrain.run import RunDirectory
-from tests.conftest import sentence
-from tests.pretrain.export.families import ALONE, OVERRIDES, composed, edit, save, saved, theirs
-
-FILE = "model.safetensors"
-
-
-@pytest.fixture
-def said(caplog):
-    caplog.set_level(logging.INFO, logger="pretrain")
-    return caplog
-
-
-def begun(tmp_path, tokenizer, family, place, *more):
-    """A model that begins with the weights in ``place``."""
-    resolved = composed(tmp_path / "run", tokenizer, [*OVERRIDES[family], *more])
-    resolved["init_from"] = place if isinstance(place, dict) else str(place)
-    model = build_model(resolved)
-    initialise(resolved, model)
-    return resolved, model
-
-
-def exported(tmp_path, resolved, model, *arguments):
-    directory = RunDirectory(str(tmp_path / "run"))
-    directory.freeze_config(resolved, {"step": 0})
-    save(directory, resolved, model)
-    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out"), *arguments]) == 0
-    return load_file(tmp_path / "out" / FILE)
+from tests.pretrain.export.families import ALONE, OVERRIDES, edit, saved, theirs
+from tests.pretrain.export.incoming import FILE, begun, exported
 
 
 @pytest.mark.parametrize("family", OVERRIDES)
@@ -122,92 +89,6 @@ def test_older_and_larger_files(tmp_path, tokenizer_path, transformers, form):
     assert all(torch.equal(after[name], there.state_dict()[name]) for name in after)
 
 
-class Canary:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, "w")
-
-
-def test_nothing_in_a_folder_is_run(tmp_path, tokenizer_path, transformers, said):
-    folder, touched = tmp_path / "theirs", tmp_path / "touched"
-    saved(transformers, "bert", 320, tokenizer_path, folder)
-    edit(
-        folder / "config.json",
-        auto_map={"AutoConfig": "evil.Config", "AutoModel": "evil.Model"},
-        trust_remote_code=True,
-    )
-    (folder / "evil.py").write_text(f"open({str(touched)!r}, 'w')\n")
-    begun(tmp_path, tokenizer_path, "bert", folder)
-    assert "names code of its own (auto_map); none of it is run" in said.text
-    (folder / FILE).unlink()
-    with open(folder / "pytorch_model.bin", "wb") as file:
-        pickle.dump({"bert.embeddings.word_embeddings.weight": Canary(touched)}, file)
-    with pytest.raises(InputError, match="convert it to safetensors"):
-        begun(tmp_path, tokenizer_path, "bert", folder)
-    torch.save({"x": Canary(touched)}, folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match="convert it to safetensors"):
-        begun(tmp_path, tokenizer_path, "bert", folder)
-    assert not touched.exists()
-
-
-def spoil_config(text):
-    return lambda folder: (folder / "config.json").write_text(text)
-
-
-def spoil_weights(folder):
-    (folder / FILE).write_bytes(b"\xff" * 100)
-
-
-def spoil_index(folder):
-    (folder / FILE).unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../etc/passwd"}}))
-
-
-def without(folder):
-    (folder / FILE).unlink()
-
-
-def lacking(folder):
-    state = load_file(folder / FILE)
-    del state["bert.encoder.layer.1.attention.self.key.weight"]
-    save_file(state, folder / FILE)
-
-
-def other_shape(folder):
-    state = load_file(folder / FILE)
-    name = "bert.embeddings.word_embeddings.weight"
-    save_file(state | {name: state[name][:100].contiguous()}, folder / FILE)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (spoil_config("{"), "cannot be read as JSON"),
-        (spoil_config("[1]"), "is no JSON object"),
-        (spoil_config("[" * 100_000), "cannot be read as JSON"),
-        (spoil_config('{"model_type": "llama"}'), "model_type 'llama'"),
-        (spoil_config('{"model_type": ["bert"]}'), "model_type"),
-        (spoil_config('{"model_type": "bert"}'), "vocab_size is 30522 there and 320 here"),
-        (spoil_config('{"model_type": "clip"}'), "encoders.text does not fit .*: norm=post"),
-        (spoil_weights, "is no readable safetensors file"),
-        (spoil_index, "which is not in the folder"),
-        (without, "holds no weights"),
-        (lacking, "lack|without its siblings|of another model"),
-        (other_shape, r"\(100, 32\) there and \(320, 32\) in this model"),
-    ],
-)
-def test_damaged_and_foreign_folders_are_one_line(tmp_path, tokenizer_path, transformers, spoil, message):
-    saved(transformers, "bert", 320, tokenizer_path, tmp_path / "theirs")
-    spoil(tmp_path / "theirs")
-    with pytest.raises(InputError, match=message) as found:
-        begun(tmp_path, tokenizer_path, "bert", tmp_path / "theirs")
-    assert "\n" not in str(found.value)
-
-
 def test_other_sizes_and_settings_are_all_named(tmp_path, tokenizer_path, transformers):
     saved(transformers, "bert", 320, tokenizer_path, tmp_path / "theirs")
     with pytest.raises(InputError) as found:
@@ -241,58 +122,6 @@ def test_which_encoder_takes_it_can_be_said(tmp_path, tokenizer_path, transforme
     begun(tmp_path, tokenizer_path, "bert", {"text": str(tmp_path / "theirs")})
     with pytest.raises(InputError, match=r"init_from\.txt: no such encoder"):
         begun(tmp_path, tokenizer_path, "bert", {"txt": str(tmp_path / "theirs")})
-
-
-def test_another_tokenizer_is_refused(tmp_path, tokenizer_path, transformers, said):
-    folder = tmp_path / "theirs"
-    saved(transformers, "bert", 320, tokenizer_path, folder)
-    whole = json.loads((folder / "tokenizer.json").read_text())
-    whole["model"]["merges"].pop()
-    (folder / "tokenizer.json").write_text(json.dumps(whole))
-    with pytest.raises(InputError, match=r"use data.tokenizer=.*theirs/tokenizer.json"):
-        begun(tmp_path, tokenizer_path, "bert", folder)
-    (folder / "tokenizer.json").unlink()
-    begun(tmp_path, tokenizer_path, "bert", folder)
-    assert "has no tokenizer.json" in said.text
-
-
-def word_pieces():
-    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    return made, trainers.WordPieceTrainer(vocab_size=200, special_tokens=list(SPECIAL), show_progress=False)
-
-
-def open_ended(*special):
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    options = {"special_tokens": list(special), "initial_alphabet": alphabet, "show_progress": False}
-    return made, trainers.BpeTrainer(vocab_size=300, **options)
-
-
-@pytest.mark.parametrize(
-    ("family", "made", "start"),
-    [
-        ("bert", word_pieces(), "[CLS]"),
-        ("gpt2", open_ended("<|endoftext|>"), "<|endoftext|>"),
-        ("clip", open_ended("!", "<|startoftext|>", "#", "<|endoftext|>"), "<|startoftext|>"),
-    ],
-)
-def test_tokenizers_of_public_models(tmp_path, transformers, family, made, start, said):
-    """The folder's own tokenizer feeds the run, and comes out with it."""
-    tokenizer, trainer = made
-    tokenizer.train_from_iterator((sentence(n) for n in range(100)), trainer)
-    (tmp_path / "theirs").mkdir()
-    path = str(tmp_path / "theirs/tokenizer.json")
-    tokenizer.save(path)
-    saved(transformers, family, 320, path, tmp_path / "theirs")
-    resolved, model = begun(tmp_path, path, family, tmp_path / "theirs")
-    before, after = load_file(tmp_path / "theirs" / FILE), exported(tmp_path, resolved, model)
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    ids = again("one two three")["input_ids"]
-    assert ids[0] == tokenizer.token_to_id(start)
-    assert ids[1 : len(ids) if family == "gpt2" else -1] == tokenizer.encode("one two three").ids
 
 
 def test_a_head_of_other_settings_begins_anew(tmp_path, tokenizer_path, transformers, said):
