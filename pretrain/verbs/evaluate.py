@@ -126,7 +126,10 @@ def _once(arguments: argparse.Namespace, given: list[str]) -> int:
     if arguments.json:
         print(json.dumps(found, ensure_ascii=False))
     else:
-        print(table(scores), *map(listing.lines, listing.all_of(found)), sep="\n\n")
+        # Under other settings the same name may mean something else than it did when the run began.
+        began = results.read(results.baseline_of(run.path)) if run and not given and not arguments.untrained else None
+        lines = table(scores, began["metrics"] if began else None)
+        print(lines, *map(listing.lines, listing.all_of(found)), sep="\n\n")
     if failed is not None:
         raise InputError(f"'{file}' cannot be written: {failed.strerror or failed}; --out FILE puts values elsewhere")
     if not arguments.json:

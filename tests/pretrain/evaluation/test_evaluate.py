@@ -90,7 +90,7 @@ def test_the_report_shows_them_at_their_step(evaluated, tmp_path):
     assert "<td>clip/image_to_text_recall@1</td>" in html
 
 
-def test_the_model_as_it_began_is_a_baseline_and_no_step(evaluated, tmp_path):
+def test_the_model_as_it_began_is_a_baseline_and_no_step(evaluated, tmp_path, capsys):
     directory = evaluated(tmp_path / "run", [3])
     assert evaluate(tmp_path / "run", "--untrained") == 0
     found = results.read(results.baseline_of(directory.path))
@@ -101,8 +101,15 @@ def test_the_model_as_it_began_is_a_baseline_and_no_step(evaluated, tmp_path):
     origin = open_origin(str(tmp_path / "run"), False)
     assert origin.results() is None
     assert origin.baseline()["clip/loss"] == found["metrics"]["clip/loss"]["value"]
+    capsys.readouterr()
     evaluate(tmp_path / "run")
     assert origin.results()["metrics"]["clip/loss"]["value"] != origin.baseline()["clip/loss"]
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["held", "out", "value", "untrained", "chance"]
+    (loss,) = (line.split() for line in lines if line.startswith("clip/loss "))
+    assert float(loss[2]) == pytest.approx(origin.baseline()["clip/loss"], rel=1e-3)
+    evaluate(tmp_path / "run", "evaluate.ema=false")  # with other settings it may be no comparison
+    assert "untrained" not in capsys.readouterr().out
 
 
 def test_a_run_that_goes_back_drops_values_of_weights_that_will_not_be(evaluated, tmp_path):
