@@ -16,6 +16,9 @@ from data.seeds import derive, generator
 from data.shards.sources import SourceSpec, open_sources
 from data.store.store import Store
 
+_SPREAD_SHARDS = 16
+"""Remote shards, each transferred whole, over which a few samples are spread."""
+
 
 class Place(NamedTuple):
     """What stands at a position: sample ``number`` of source ``source``, in that source's epoch ``epoch``."""
@@ -147,6 +150,23 @@ class Stream:
             places[0, here] = self._number[name]
         return places.T
 
+    def spread(self, at_most: int) -> list[int]:
+        """Positions of ``at_most`` samples of a stream without an order, evenly spread: shards may be sorted by class.
+
+        All, where there are no more. Of many remote shards only as many are drawn from as it takes, 16 at least.
+        """
+        if at_most >= len(self):
+            return list(range(len(self)))
+        if self.remote and len(self.sources) == 1:
+            counts, few = self.sources[0].counts, _SPREAD_SHARDS
+            while few < len(counts) and counts[_evenly(len(counts), few)].sum() < at_most:
+                few *= 2
+            if few < len(counts):
+                ends, chosen = np.cumsum(counts), _evenly(len(counts), few)
+                places = np.concatenate([np.arange(ends[shard] - counts[shard], ends[shard]) for shard in chosen])
+                return list(places[_evenly(len(places), at_most)].tolist())
+        return list(_evenly(len(self), at_most).tolist())
+
     def arrange(self, positions: np.ndarray) -> np.ndarray:
         """``positions`` of a global batch in the order in which they are dealt to ranks, the first share to rank 0.
 
@@ -209,3 +229,8 @@ class Stream:
     def fingerprint(self) -> dict[str, str]:
         """Source name -> digest of its shard list."""
         return {name: part.digest for name, part in self._now.parts.items()}
+
+
+def _evenly(total: int, count: int) -> np.ndarray:
+    """``count`` of the numbers below ``total``, evenly spread; count <= total."""
+    return np.arange(count) * total // count

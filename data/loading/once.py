@@ -30,7 +30,7 @@ class OnceLoader(StepLoader):
     def __init__(
         self,
         data: TaskData,
-        batches: Sequence[range],
+        batches: Sequence[Sequence[int]],
         workers: int = 0,
         prefetch: int = 4,
         warn_after_s: float = 30.0,
@@ -46,7 +46,7 @@ class OnceLoader(StepLoader):
 class _Batches(Units):
     """A batch as a unit of work."""
 
-    def __init__(self, tasks: dict[str, TaskData], batches: Sequence[range]) -> None:
+    def __init__(self, tasks: dict[str, TaskData], batches: Sequence[Sequence[int]]) -> None:
         super().__init__(tasks, 0, len(batches), rank=0, world_size=1)
         self._batches = batches
         (self._data,) = tasks.values()

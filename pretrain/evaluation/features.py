@@ -39,7 +39,7 @@ class Embedded:
 
 
 class Features(Passes):
-    """The first samples of a source, embedded anew for each state of the model, once.
+    """Samples of a source, embedded anew for each state of the model, once.
 
     Args:
         name: of the evaluator, for messages.
@@ -48,7 +48,7 @@ class Features(Passes):
         prepare: makes of a sample what :class:`pretrain.evaluation.labels.Labelled` makes.
         embed_dim: features of the joint space; None: the encoders' own features.
         pool: see :class:`pretrain.embedding.extract.Extractor`.
-        samples: how many at most.
+        samples: how many at most; see :class:`pretrain.evaluation.passes.Passes`.
         setting: of the run.
 
     Raises:

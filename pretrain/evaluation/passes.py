@@ -1,4 +1,4 @@
-"""The first samples of a held-out source, prepared again for each measurement."""
+"""Samples of a held-out source, prepared again for each measurement."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ log = logging.getLogger("pretrain")
 
 
 class Passes:
-    """Goes through the first samples of a source, by the loader of training.
+    """Goes through samples of a source, by the loader of training.
 
     Args:
         name: of the evaluator, for messages.
         source: pattern or patterns of one source.
         prepare: sample -> item; with ``needs`` and ``collate``.
-        samples: how many at most.
+        samples: how many at most; fewer than all are spread over it evenly, see :meth:`data.stream.Stream.spread`.
         setting: of the run.
 
     Attributes:
@@ -38,14 +38,14 @@ class Passes:
         self.stream = Stream(f"{name}.heldout", source, seed=0, ordering=None, store=setting.store)
         for one in self.stream.sources:
             one.require(prepare.needs, setting.max_share)
-        self.samples = min(samples, len(self.stream))
+        self.positions = self.stream.spread(samples)
         self.rejected: list[Rejected] = []
         self.tells = True
 
     def batches(self) -> Iterator[Batch]:
         """What ``prepare.collate`` makes, batch after batch; a batch of which nothing can be used is passed over."""
         size = self.setting.batch_size
-        places = [range(begin, min(begin + size, self.samples)) for begin in range(0, self.samples, size)]
+        places = [self.positions[begin : begin + size] for begin in range(0, len(self.positions), size)]
         data = TaskData(self.stream, self.prepare, size)
         rejected: list[Rejected] = []
         for step in OnceLoader(data, places, self.setting.workers, 4, *self.setting.waits):

@@ -1,4 +1,4 @@
-"""The first samples of a held-out source, prepared once and kept."""
+"""Samples of a held-out source, prepared once and kept."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ WAITS: Waits = (30.0, 300.0)
 
 
 class Samples:
-    """The first samples of a held-out source, prepared once and kept.
+    """Samples of a held-out source, prepared once and kept.
 
     Args:
         name: of the task or evaluator; seeds the masks, so that every measurement sees the same ones.
         source: pattern or patterns of one source.
         prepare: sample -> tensors; called with ``training=False``.
-        samples: how many at most.
+        samples: how many at most; fewer than all are spread over it evenly, see :meth:`data.stream.Stream.spread`.
         batch_size: how many go through the model at once.
         waits: seconds that a batch may take to prepare until a warning says why, and until the run ends.
         store: where shards are read from.
@@ -47,7 +47,7 @@ class Samples:
     ) -> None:
         self.stream = Stream(f"{name}.heldout", source, seed=0, ordering=None, store=store)
         self.prepare, self.batch_size = prepare, batch_size
-        self.samples = min(samples, len(self.stream))
+        self.positions = self.stream.spread(samples)
         self.rejected: list[Rejected] = []
         self._waits = waits
         self._batches: list[dict[str, Any]] | None = None
@@ -64,9 +64,9 @@ class Samples:
         seat, batches = seats(1)[0], []
         late = Watchdog(lambda: f"held-out data: {describe(seat.doing(), {self.stream.task: data})}", *self._waits)
         with late.watching():
-            for begin in range(0, self.samples, self.batch_size):
+            for begin in range(0, len(self.positions), self.batch_size):
                 late.begin()
-                positions = range(begin, min(begin + self.batch_size, self.samples))
+                positions = self.positions[begin : begin + self.batch_size]
                 unit = prepare_at(data, positions, training=False, seat=seat)
                 late.end()
                 self.rejected += unit.rejected

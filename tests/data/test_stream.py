@@ -109,3 +109,28 @@ def test_a_pattern_that_matches_nothing_is_named_with_its_source(shards, tmp_pat
     message = r"source 't.heldout': shards '.*-val-\*.tar' match nothing: '.*/shards' holds a-000000.tar"
     with pytest.raises(InputError, match=message):
         Stream("t.heldout", str(tmp_path / "shards" / "*-val-*.tar"), 0)
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 99, 100, 1000])
+def test_a_few_samples_are_spread_over_all(shards, count):
+    stream = Stream("t", shards("a", 100), 0, ordering=None)
+    found = stream.spread(count)
+    assert len(found) == len(set(found)) == min(count, 100)
+    assert found == sorted(found)
+    gaps = np.diff([*found, 100])
+    assert gaps.max() - gaps.min() <= 1
+    assert found[0] == 0
+
+
+@pytest.mark.parametrize(("count", "drawn_from"), [(4, 4), (20, 16), (60, 32), (90, 50)])
+def test_few_of_many_remote_shards_are_transferred(shards, monkeypatch, count, drawn_from):
+    for number in range(50):
+        pattern = shards(f"a{number:02d}", 2)
+    stream = Stream("t", pattern.replace("a49", "a*"), 0, ordering=None)
+    assert stream.sources[0].counts.tolist() == [2] * 50
+    monkeypatch.setattr(Stream, "remote", property(lambda self: True))
+    found = stream.spread(count)
+    assert len(set(found)) == count
+    seen = {place.number // 2 for place in stream.locate(np.array(found))}
+    assert len(seen) == drawn_from
+    assert max(seen) >= 50 - 50 // min(count, 16) - 3
