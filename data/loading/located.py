@@ -17,6 +17,8 @@ from data.shards.source import Source
 from data.shards.spans import Spans
 from data.shards.tarheader import BLOCK
 
+LARGEST = 2**30
+"""Bytes of a sample that may be looked at; if it is read instead, that is one call, which returns 2 GiB at most."""
 _PAX = 2 * BLOCK  # headers before the header of a member that has more than that one
 
 

@@ -10,11 +10,12 @@ import numpy as np
 from data.errors import InputError, RunError
 from data.loading import watch
 from data.loading.block import Memory
-from data.loading.located import look
+from data.loading.located import LARGEST, look
 from data.loading.making import prepare_at, prepare_block
 from data.loading.room import making
 from data.loading.unit import PreparesBlocks, TaskData, Unit
 from data.seeds import Randomness
+from data.shards.shardindex import AT_ONCE
 from data.shards.spans import Spans, find
 from data.store.url import base
 from data.stream import Place
@@ -52,6 +53,10 @@ class _Plan(NamedTuple):
     positions: np.ndarray
     places: np.ndarray
     spans: Spans | None
+
+
+def _views(task: TaskData) -> bool:
+    return getattr(task.prepare, "views", False)
 
 
 def _fresh(size: int) -> np.ndarray:
@@ -94,7 +99,7 @@ class Units:
     @property
     def views(self) -> bool:
         """Whether some are to be looked at where they lie: each must pass :meth:`arrived` then."""
-        return any(getattr(task.prepare, "views", False) for task in self.tasks.values())
+        return any(map(_views, self.tasks.values()))
 
     def arrived(self, number: int, unit: Unit, seat: watch.Seat) -> Unit:
         """Unit ``number`` as the trainer takes it: with the batch of what was only located where it was made."""
@@ -130,7 +135,7 @@ class Units:
                     unit = prepare_at(task, positions.tolist(), True, seat, found, self._randomness[name])
             else:
                 blocks = cast(PreparesBlocks, task.prepare)
-                views = views and blocks.views
+                views = views and _views(task)
                 unit = prepare_block(task, blocks, positions, places, plan.spans, begin, seat, memory or _fresh, views)
         except (InputError, RunError) as error:  # a process boundary would turn it into a wall of text
             unit = Unit(0, name, {}, np.empty((0, 2), dtype=np.int64), failure=error)
@@ -169,7 +174,8 @@ class Units:
         shares = task.stream.arrange(bases[:, None] + np.arange(task.batch_size))[:, self._shares[name]]
         positions = np.concatenate([shares[row, begin:end] for row, begin, end in cuts])
         places = task.stream.locate_block(positions)
-        spans = None if fields is None else find(task.stream.sources, places, fields)
+        most = LARGEST if _views(task) else AT_ONCE
+        spans = None if fields is None else find(task.stream.sources, places, fields, most)
         plan = self._plans[name] = _Plan(begins, positions, places, spans)
         return plan
 

@@ -19,7 +19,8 @@ from data.shards.summary import Summary
 from data.shards.tarheader import BLOCK
 
 _SLACK = 64 * 1024
-_AT_ONCE = 4 * 2**20
+AT_ONCE = 4 * 2**20
+"""Bytes of the largest sample that is read in one piece."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,7 @@ class ShardIndex:
         numbers, runs = self._of(self.extension, a, b), self._of(self.run, a, b)
         begin = (blocks[0] - runs[0]) * BLOCK
         length = blocks[-1] * BLOCK + sizes[-1] - begin
-        together = 0 < length <= min(_AT_ONCE, 2 * sum(sizes) + _SLACK)  # as in readable_at_once
+        together = 0 < length <= min(AT_ONCE, 2 * sum(sizes) + _SLACK)  # as in readable_at_once
         data: bytes | mmap.mmap = b""  # slices of either are bytes
         if together and mapped is not None and begin >= 0:
             data, begin = mapped, 0
@@ -173,9 +174,9 @@ class ShardIndex:
         return key
 
 
-def readable_at_once(length: np.ndarray, content: np.ndarray) -> np.ndarray:
+def readable_at_once(length: np.ndarray, content: np.ndarray, most: int = AT_ONCE) -> np.ndarray:
     """Whether pieces of ``length`` bytes with ``content`` bytes of members are to be read at once, of any shape."""
-    return (length > 0) & (length <= np.minimum(_AT_ONCE, 2 * content + _SLACK))
+    return (length > 0) & (length <= np.minimum(most, 2 * content + _SLACK))
 
 
 def _untold(records: bytes) -> bool:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from data.errors import RunError, SampleError
-from data.shards.shardindex import ShardIndex, readable_at_once
+from data.shards.shardindex import AT_ONCE, ShardIndex, readable_at_once
 from data.shards.source import Source
 from data.shards.tarheader import BLOCK
 
@@ -56,13 +56,14 @@ class Spans:
         return len(self.offset)
 
 
-def find(sources: Sequence[Source], places: np.ndarray, fields: Sequence[str]) -> Spans:
+def find(sources: Sequence[Source], places: np.ndarray, fields: Sequence[str], most: int = AT_ONCE) -> Spans:
     """The spans of the samples at ``places``.
 
     Args:
         sources: of a stream.
         places: (N, 3) int64, source, epoch and number.
         fields: extensions of the members whose contents are wanted, each once.
+        most: bytes of the largest piece.
     """
     source, number = places[:, 0], places[:, 2]
     shard, inner, base = np.empty_like(number), np.empty_like(number), 0
@@ -81,7 +82,7 @@ def find(sources: Sequence[Source], places: np.ndarray, fields: Sequence[str]) -
         one = order[a]
         index = _index(sources[source[one]], int(shard[one]))
         parts.append(_members(index, inner[order[a:b]], fields))
-    return _arranged(order, parts, len(fields), source, shard, any(s.pinning for s in sources))
+    return _arranged(order, parts, len(fields), source, shard, any(s.pinning for s in sources), most)
 
 
 def _index(source: Source, shard: int) -> ShardIndex | None:
@@ -135,6 +136,7 @@ def _arranged(
     source: np.ndarray,
     shard: np.ndarray,
     pinning: bool,
+    most: int,
 ) -> Spans:
     """Spans from the members of the samples ``order``, shard after shard."""
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
@@ -149,7 +151,7 @@ def _arranged(
     first, last = ends - widths, ends - 1
     begin = content[first] - run[first].astype(np.int64) * BLOCK
     length = content[last] + size[last] - begin
-    regular = readable_at_once(length, np.add.reduceat(size, first))
+    regular = readable_at_once(length, np.add.reduceat(size, first), most)
     extended = run == _EXTENDED
     if not (run == 1).all():
         regular &= np.logical_and.reduceat((run == 1) | extended, first)

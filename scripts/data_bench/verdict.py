@@ -12,7 +12,7 @@ from data_bench.kinds import SHARDS
 
 Row = dict[str, Any]
 UNDECODED = ("block", "lists")
-OURS_UNDECODED = {"block": "", "views": ", views"}
+OURS_UNDECODED = ("block", "views")
 
 
 class Medians:
@@ -92,9 +92,7 @@ def lines(medians: Medians, peers: list[str]) -> list[Line]:
     found: list[Line] = []
     for kind in medians.kinds():
         for workers in medians.workers(kind):
-            for form in OURS_UNDECODED:
-                found += _rates(medians, peers, kind, workers, form)
-            found += _decoded(medians, peers, kind, workers)
+            found += _rates(medians, peers, kind, workers) + _decoded(medians, peers, kind, workers)
             names = ("begin_s", "resume_s", "ratio")
             begin, back, ratio = (medians(kind, "block", workers, "ours", name) for name in names)
             if begin and back and ratio:
@@ -110,23 +108,27 @@ def lines(medians: Medians, peers: list[str]) -> list[Line]:
     return found
 
 
-def _rates(medians: Medians, peers: list[str], kind: str, workers: int, ours: str) -> list[Line]:
-    case, what, found = f"{kind} w{workers}", f"undecoded{OURS_UNDECODED[ours]}", []
-    rate = medians(kind, ours, workers, "ours")
+def _rates(medians: Medians, peers: list[str], kind: str, workers: int) -> list[Line]:
+    """Each loader, ours too, with the faster of its forms."""
+    case, found = f"{kind} w{workers}", []
+    best = medians.best(kind, OURS_UNDECODED, workers, ["ours"])
+    if not best:
+        return []
+    ours = best[0].split()[1]
     fastest = medians.best(kind, UNDECODED, workers, peers)
-    if rate and fastest:
+    if fastest:
         peer, form = fastest[0].split()
         cases = ((ours, workers, "ours"), (form, workers, peer))
         cpu = [medians(kind, *which, "cpu_us_per_sample") or 0.0 for which in cases]
-        note = f"{fastest[0]}; CPU a sample {cpu[0]:.1f} and {cpu[1]:.1f} us"
+        note = f"{ours}, {fastest[0]}; CPU a sample {cpu[0]:.1f} and {cpu[1]:.1f} us"
         ratio = medians.ratio((kind, *cases[0]), (kind, *cases[1]))
-        found.append(Line(case, f"{what} / fastest peer", ratio, 1.5, True, note))
+        found.append(Line(case, "undecoded / fastest peer", ratio, 1.5, True, note))
     classic = medians.best(kind, UNDECODED, workers, [p for p in peers if p == "webdataset"])
-    if rate and classic:
+    if classic:
         bound = medians(kind, "indexed", 0, "bounds")
-        note = f"indexed reads in one process: {bound / classic[1]:.1f} x webdataset" if bound else ""
+        note = f"{ours}; indexed reads in one process: {bound / classic[1]:.1f} x webdataset" if bound else ours
         ratio = medians.ratio((kind, ours, workers, "ours"), (kind, classic[0].split()[1], workers, "webdataset"))
-        found.append(Line(case, f"{what} / webdataset", ratio, 10.0, True, note))
+        found.append(Line(case, "undecoded / webdataset", ratio, 10.0, True, note))
     return found
 
 

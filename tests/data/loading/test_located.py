@@ -17,6 +17,7 @@ from data.store.cache import Cache
 from data.store.store import Store
 from data.stream import Stream
 from tests.data.loading.layouts import KINDS, OneByOne, made, regular
+from tests.data.shards.tars import USTAR, write
 
 FIELDS = ["txt", "jpg"]
 
@@ -109,6 +110,14 @@ def test_a_look_outlives_its_loader_and_a_shard_that_is_replaced(tmp_path):
     stream.close()
     del stream
     assert [array.tobytes() for array in taken] == before
+
+
+def test_large_members_are_looked_at_too(tmp_path):
+    """Those of more than 4 MiB are read one by one otherwise."""
+    write(tmp_path / "0.tar", [(f"{n}.bin", os.urandom(5 << 20)) for n in range(3)], USTAR)
+    stream = Stream("t", str(tmp_path / "*.tar"), 3)
+    assert all(map(in_place, arrays(stream, looked(["bin"]))))
+    assert outcome(stream, looked(["bin"])) == outcome(stream, OneByOne(["bin"]))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
