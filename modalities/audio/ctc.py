@@ -182,9 +182,17 @@ def ctc(logits: Tensor, layout: Layout, labels: Tensor, lengths: Sequence[int]) 
 @torch.library.custom_op("pretrain::ctc", mutates_args=())
 def _summed(wide: Tensor, labels: Tensor, frames: list[int], lengths: list[int]) -> tuple[Tensor, Tensor]:
     """Torch's loss, summed, and its gradient; an operator of its own, as torch's says no shapes to who only plans."""
-    given = (labels, frames, lengths)
-    each, table = torch.ops.aten._ctc_loss(wide, *given)
-    return each.sum(), torch.ops.aten._ctc_loss_backward(torch.ones_like(each), wide, *given, each, table, 0)
+    # Deterministic runs on CUDA compute it on the host: frames x clips x characters are few, and a step waits once.
+    place = _place(wide.device, torch.are_deterministic_algorithms_enabled())
+    here, given = wide.to(place), (labels.to(place), frames, lengths)
+    each, table = torch.ops.aten._ctc_loss(here, *given)
+    grad = torch.ops.aten._ctc_loss_backward(torch.ones_like(each), here, *given, each, table, 0)
+    return each.sum().to(wide.device), grad.to(wide.device)
+
+
+def _place(device: torch.device, deterministic: bool) -> torch.device:
+    """Where the loss of scores on ``device`` is computed: its gradient on CUDA refuses to be deterministic."""
+    return torch.device("cpu") if deterministic and device.type == "cuda" else device
 
 
 @_summed.register_fake

@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from data.errors import InputError, SampleError
 from data.sample import Sample
+from modalities.audio import ctc as module
 from modalities.audio.ctc import CTC, Transcribed, ctc, edits
 from modalities.audio.encoder import AudioEncoder
 from modalities.audio.prepare import AudioPrepare
@@ -41,6 +42,34 @@ def test_the_loss_is_torchs_of_each_clip_by_itself():
     ]
     torch.testing.assert_close(found, sum(alone))
     torch.testing.assert_close(grad, torch.autograd.grad(sum(alone), logits)[0])
+
+
+CUDA, CPU = torch.device("cuda", 1), torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "deterministic", "place"),
+    [(CUDA, True, CPU), (CUDA, False, CUDA), (CPU, True, CPU), (CPU, False, CPU)],
+)
+def test_what_torch_refuses_on_cuda_the_host_computes(device, deterministic, place):
+    assert module._place(device, deterministic) == place
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda_it_trains_deterministically():
+    torch.manual_seed(0)
+    logits, labels, frames, found = torch.randn(15, 5), torch.tensor([1, 2, 2, 3]), [9, 6], {}
+    torch.use_deterministic_algorithms(True)
+    try:
+        for device in ("cpu", "cuda"):
+            there = logits.to(device).requires_grad_()
+            loss = ctc(there, Layout(frames, device), labels.to(device), [3, 1])
+            found[device] = (loss.detach(), *torch.autograd.grad(loss, there))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for one, other in zip(found["cpu"], found["cuda"], strict=True):
+        assert other.device.type == "cuda"
+        torch.testing.assert_close(one, other.cpu())
 
 
 def test_prepare_gives_characters_from_one_on():
