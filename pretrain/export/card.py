@@ -214,6 +214,7 @@ def _limits(origin: Origin, plan: Plan) -> list[str]:
         lines.append("- A base model: it continues texts, and follows no instructions.")
     if "preprocessor_config.json" in plan.files and plan.processor != "Wav2Vec2FeatureExtractor":
         lines.append(
-            "- Its image processor resizes before it crops, training crops before it resizes: edges differ by a pixel."
+            "- Its image processor resizes before it crops, training crops before it resizes (both bilinearly): of "
+            "pictures that are not square the crop lies up to about a pixel elsewhere."
         )
     return lines

@@ -18,6 +18,8 @@ from pretrain.export import probes
 from pretrain.export.plan import Pair, Plan
 from pretrain.export.weights import State, outgoing
 
+BILINEAR = 2
+"""Of Pillow, as :class:`modalities.image.prepare.ImagePrepare` resizes."""
 TYPES = {"clip_text": "clip_text_model", "clip_vision": "clip_vision_model"}
 
 
@@ -75,11 +77,15 @@ def pair(
 
 
 def picture_processor(encoder: ImageEncoder) -> dict[str, Any]:
-    """preprocessor_config.json: what held-out pictures go through here, up to a pixel's rounding of the crop."""
+    """preprocessor_config.json: what held-out pictures go through here.
+
+    The same to the bit for square ones. ``transformers`` resizes before it crops, to whole pixels: of others the crop
+    lies up to about a pixel elsewhere. A large JPEG is decoded at a smaller scale here, which it does not.
+    """
     side = encoder.image_size
     return {
         "image_processor_type": "CLIPImageProcessor",
-        "do_convert_rgb": True, "do_resize": True, "size": {"shortest_edge": side}, "resample": 3,
+        "do_convert_rgb": True, "do_resize": True, "size": {"shortest_edge": side}, "resample": BILINEAR,
         "do_center_crop": True, "crop_size": {"height": side, "width": side},
         "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
         "image_mean": [round(float(x) / 255, 8) for x in encoder.mean.flatten()],

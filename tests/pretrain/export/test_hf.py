@@ -1,19 +1,24 @@
 """``pretrain export``: what ``transformers`` loads computes what the run's model computes."""
 
+import io
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from data.errors import InputError
+from data.sample import Sample
 from modalities.audio.encoder import AudioEncoder
 from modalities.audio.hf_config import wav2vec2
 from modalities.hf_config import settings_of
 from modalities.image.encoder import ImageEncoder
 from modalities.image.hf_config import clip_vision
+from modalities.image.prepare import ImagePrepare
 from pretrain.cli import main
-from pretrain.export import hf
+from pretrain.export import clip, hf
 from tests.pretrain.export.families import ALONE, OVERRIDES, ours, published
 
 CLASSES = {
@@ -71,6 +76,36 @@ def test_clip_from_text_to_similarity_as_here(tmp_path, tokenizer_path, transfor
         ends = given["attention_mask"].sum(1).cumsum(0) - 1
         expected = model.encoders["text"].projections["24"](tokens[ends])
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def picture(width, height):
+    """Colours that change slowly: what moves by a pixel hardly changes."""
+    y, x = np.mgrid[0:height, 0:width] / min(width, height)
+    waves = (np.sin(6 * x + 3 * y), np.cos(5 * y), np.sin(4 * x))
+    return Image.fromarray(np.stack([127 + 100 * wave for wave in waves], -1).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("size", "levels"), [((32, 32), 0), ((75, 75), 0), ((20, 20), 0), ((64, 48), 8), ((75, 113), 8)]
+)
+def test_the_processor_makes_of_pictures_what_training_does(tmp_path, tokenizer_path, transformers, size, levels):
+    model = published(tmp_path / "run", tokenizer_path, OVERRIDES["clip"])
+    hf.export(str(tmp_path / "run"), out=tmp_path / "out", checked=False)
+    file = io.BytesIO()
+    picture(*size).save(file, "PNG")
+    ours = ImagePrepare(32)(Sample("", "", {"png": file.getvalue()}), np.random.default_rng(0), False)["pixels"]
+    processor = transformers.CLIPImageProcessor.from_pretrained(tmp_path / "out")
+    found = processor(images=picture(*size), return_tensors="pt")["pixel_values"][0]
+    encoder = model.encoders["image"]
+    assert (found * encoder.spread + encoder.mean - ours).abs().max().item() <= levels + 1e-3
+
+
+def test_a_processor_that_resizes_otherwise_is_found(tmp_path, tokenizer_path, transformers, capsys, monkeypatch):
+    published(tmp_path / "run", tokenizer_path, OVERRIDES["clip"])
+    monkeypatch.setattr(clip, "BILINEAR", 3)
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 1
+    assert "CLIPProcessor prepares inputs differently from this framework" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_averaged_weights(tmp_path, tokenizer_path, transformers):
