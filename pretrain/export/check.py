@@ -121,6 +121,11 @@ def _check_tokens(transformers: ModuleType, plan: Plan, folder: Path, tokens: To
         found, expected = theirs(text)["input_ids"], tokens.expected(text, plan.causal)
         if found != expected:
             raise RunError(f"the tokenizer that was written makes {found[:8]} of {text[:30]!r}, not {expected[:8]}")
+    batch = theirs(list(TEXTS), padding=True)
+    for text, row, there in zip(TEXTS, batch["input_ids"], batch["attention_mask"], strict=True):
+        expected = tokens.expected(text, plan.causal)
+        if row[: len(expected)] != expected or there != [int(place < len(expected)) for place in range(len(row))]:
+            raise RunError(f"the tokenizer that was written makes something else of {text[:30]!r} in a padded batch")
     return len(TEXTS)
 
 

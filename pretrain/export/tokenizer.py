@@ -26,8 +26,9 @@ class Tokens:
 
     Attributes:
         source: the tokenizer, as it is used here.
-        names: ``pad_token``, ``cls_token`` and so on -> how the vocabulary writes it, those that it has.
-        ids: ``pad_token_id``, ``bos_token_id`` and so on for config.json.
+        names: ``pad_token``, ``cls_token`` and so on -> how the vocabulary writes it, those that it has; the end pads
+            where there is nothing else.
+        ids: ``pad_token_id`` (None where the end pads), ``bos_token_id`` and so on for config.json.
     """
 
     def __init__(self, path: str) -> None:
@@ -39,6 +40,8 @@ class Tokens:
             "bos_token_id": self.start, "eos_token_id": self.end, "cls_token_id": self.start, "sep_token_id": self.end,
             "pad_token_id": None if pad is None else self.source.number(PAD),
         }  # fmt: skip
+        # CLIP's and GPT-2's vocabularies have none, and their own tokenizers pad with the end, which the mask hides.
+        self.names.setdefault("pad_token", self.names["eos_token"])
 
     def _special(self, token: str) -> str | None:
         try:

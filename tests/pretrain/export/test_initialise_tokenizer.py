@@ -63,4 +63,8 @@ def test_tokenizers_of_public_models(tmp_path, transformers, family, made, start
     again = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     ids = again("one two three")["input_ids"]
     assert ids[0] == tokenizer.token_to_id(start)
+    batch = again(["one two three", "one"], padding=True)  # CLIP's and GPT-2's have no token for it, and take their end
+    assert batch["input_ids"][0] == ids
+    assert batch["attention_mask"][1] == [int(place < sum(batch["attention_mask"][1])) for place in range(len(ids))]
+    assert again.pad_token == ("[PAD]" if family == "bert" else "<|endoftext|>")
     assert ids[1 : len(ids) if family == "gpt2" else -1] == tokenizer.encode("one two three").ids
