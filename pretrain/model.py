@@ -18,6 +18,7 @@ from modalities.encoder import Encoder
 from modalities.lora import add_lora
 from modalities.objective import Objective
 from modalities.prepare import Prepare, Sides
+from modalities.text.prepare import TextPrepare
 from pretrain.build import make
 from pretrain.optim.weights import Weight, task_weight
 
@@ -172,10 +173,10 @@ def check_sides(
     encoders: Mapping[str, Encoder],
     wanted: Mapping[str, str],
 ) -> None:
-    """Checks that each encoder takes what its side's prepare makes, and that tokens fit the vocabulary.
+    """Checks that each encoder takes what its side's prepare makes: its modality, its tokens and its longest text.
 
     Raises:
-        InputError: naming the task, the side and both modalities.
+        InputError: naming the task, the side and both modalities, or the value that fits.
     """
     made = set(prepare.sides) if isinstance(prepare, Sides) else None
     if (made is None and len(sides) > 1) or (made is not None and made != set(sides)):
@@ -201,6 +202,30 @@ def check_sides(
                 f"{where}: tokenizer '{tokenizer.path}' has {tokenizer.size} entries, "
                 f"but encoders.{name}.vocab_size={entries}; set data.vocab_size={tokenizer.size}"
             )
+        if isinstance(part, TextPrepare):
+            _check_length(f"{where}.prepare{f'.{side}' if part is not prepare else ''}", part, name, encoder)
+
+
+def _check_length(where: str, prepare: TextPrepare, name: str, encoder: Encoder) -> None:
+    """Checks that the longest text has a place in the encoder, before one comes along in the middle of training.
+
+    Args:
+        where: the prepare's place in the config.
+        prepare: of the texts.
+        name: of the encoder.
+        encoder: has ``longest`` where it takes so many tokens and no more.
+
+    Raises:
+        InputError: naming the value that fits.
+    """
+    room = getattr(encoder, "longest", None)
+    if room is None or prepare.longest <= room:
+        return
+    key, fits = f"{where}.max_tokens", prepare.max_tokens - (prepare.longest - room)
+    raise InputError(
+        f"{key}={prepare.max_tokens} makes texts of up to {prepare.longest} tokens, but encoder '{name}' takes {room} "
+        f"(encoders.{name}.max_tokens); set {key}={fits}"
+    )
 
 
 def tokenizers(model: Model) -> dict[str, str]:

@@ -35,12 +35,17 @@ class UncutText(TextPrepare):
 class OpenText(UncutText):
     """Tokens without the one that ends a text, which a causal encoder is never given: it is only ever predicted."""
 
+    @property
+    def longest(self) -> int:
+        """One less than ``max_tokens``."""
+        return self.max_tokens - 1
+
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
         """``{"tokens": (n - 1,) int64}``."""
         return {"tokens": self.tokens(sample, rng, training)[:-1]}
 
 
-class CausalText(UncutText):
+class CausalText(OpenText):
     """Tokens and, for each but the last, its successor. Documents are packed; none sees another."""
 
     plain: ClassVar[type] = OpenText

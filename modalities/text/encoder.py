@@ -78,6 +78,11 @@ class TextEncoder(Encoder):
         if self.position_embedding is not None and recipe in POSITION_STD:
             initialise(self.position_embedding, POSITION_STD[recipe], cut)
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest sequence it takes; None: any."""
+        return None if self.position_embedding is None else self.position_embedding.num_embeddings
+
     def forward(self, inputs: dict[str, Any]) -> Encoded:
         """``{"tokens": (T,) int64, "layout": Layout}``, with ``"types": (T,)`` or without -> (T, D)."""
         layout = inputs["layout"]

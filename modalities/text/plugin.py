@@ -73,6 +73,11 @@ class TextPlugin(PluginEncoder):
         matrix = self._embedding()
         return matrix if matrix is not None and matrix.embedding_dim == self.width and not self.pools else None
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest text it takes; None: any, as far as is known."""
+        return self.max_tokens
+
     def forward(self, inputs: dict[str, Any]) -> Encoded:
         """``{"tokens": (T,) int64, "layout": Layout}`` -> (T, D), or (B, D) where the module pools."""
         tokens, layout = inputs["tokens"], inputs["layout"]

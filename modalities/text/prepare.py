@@ -60,6 +60,11 @@ class TextPrepare:
         self.start, self.end = self.tokenizer.number(START), self.tokenizer.number(END)
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence that an encoder is given."""
+        return self.max_tokens
+
+    @property
     def needs(self) -> dict[str, tuple[str, ...]]:
         """A text member."""
         return {"text": (self.source.member,)}

@@ -106,6 +106,42 @@ def test_what_does_not_fit_together_is_named(build, experiment, overrides, messa
     assert "\n" not in str(caught.value)
 
 
+POSITIONS = ["+encoders.text.positions=learned", "+encoders.text.max_tokens=77"]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "overrides", "place", "longest", "fits"),
+    [
+        ("mlm_tiny", [], "tasks.mlm.prepare.max_tokens=128", 128, 77),
+        ("clm_tiny", [], "tasks.clm.prepare.max_tokens=128", 127, 78),
+        ("clip_tiny", ["tasks.clip.prepare.b.max_tokens=78"], "tasks.clip.prepare.b.max_tokens=78", 78, 77),
+        ("mlm_tiny", ["+task@tasks.bow=bow", "tasks.bow.prepare.max_tokens=99", "~tasks.mlm"],
+         "tasks.bow.prepare.max_tokens=99", 99, 77),
+        ("mlm_tiny", ["+task@tasks.views=views_text", "tasks.views.prepare.a.max_tokens=80", "~tasks.mlm"],
+         "tasks.views.prepare.a.max_tokens=80", 80, 77),
+        ("mlm_tiny", ["+task@tasks.label=text_classification", "tasks.label.prepare.labels=[a,b]", "~tasks.mlm"],
+         "tasks.label.prepare.input.max_tokens=128", 128, 77),
+    ],
+)  # fmt: skip
+def test_texts_that_are_longer_than_the_encoder_takes_are_named(build, experiment, overrides, place, longest, fits):
+    with pytest.raises(InputError) as caught:
+        build(*POSITIONS, *overrides, experiment=experiment)
+    key = place.partition("=")[0]
+    assert str(caught.value) == (
+        f"{place} makes texts of up to {longest} tokens, but encoder 'text' takes 77 (encoders.text.max_tokens); "
+        f"set {key}={fits}"
+    )
+    build(*POSITIONS, *overrides, f"{key}={fits}", experiment=experiment)
+
+
+def test_a_plugin_says_how_long_a_text_may_be(build):
+    pytest.importorskip("transformers")
+    plugin = ["encoder@encoders.text=hf_bert", "encoders.text.max_tokens=50"]
+    with pytest.raises(InputError, match=r"but encoder 'text' takes 50 .* set tasks.mlm.prepare.max_tokens=50"):
+        build(*plugin)
+    build(*plugin, "tasks.mlm.prepare.max_tokens=50")
+
+
 def test_a_task_with_nothing_left_to_train_is_named(build):
     model = build(experiment="grounded_tiny")
     model.check_trained()

@@ -63,6 +63,15 @@ def test_a_causal_encoder_is_never_given_the_end(tmp_path, tokenizer_path, shard
     assert found["tasks"]["label"]["prepare"]["input"]["_target_"] == "modalities.text.causal_lm.OpenText"
 
 
+def test_an_encoder_of_few_positions_says_how_long_texts_may_be(tmp_path, tokenizer_path, shards):
+    run = origin(tmp_path / "clip", tokenizer_path, "clip")
+    given = ["adapt", run, f"data.folder={shards}", "+task@tasks.label=text_classification"]
+    with pytest.raises(InputError, match=r"takes 77 .*; set tasks.label.prepare.input.max_tokens=77$"):
+        build_model(config.load(expand(given[1:])))
+    fits = "tasks.label.prepare.input.max_tokens=77"
+    assert set(build_model(config.load(expand([*given[1:], fits]))).tasks) == {"label"}
+
+
 def test_labels_of_a_run_that_has_begun_are_its_own(run, shards, tmp_path):
     import yaml
 

@@ -193,7 +193,7 @@ def test_without_transformers_one_line_says_what_to_install(tmp_path, tokenizer_
 
 
 def test_wrong_arguments_are_one_line(tmp_path, tokenizer_path, capsys):
-    both = [*OVERRIDES["clip"], "+task@tasks.clm=clm"]
+    both = [*OVERRIDES["clip"], "+task@tasks.clm=clm", "tasks.clm.prepare.max_tokens=78"]
     published(tmp_path / "run", tokenizer_path, both)
     run = str(tmp_path / "run")
     (tmp_path / "full").mkdir()
