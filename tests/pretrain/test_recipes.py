@@ -51,6 +51,13 @@ def test_heads_differ_as_published(tokenizer_path):
     assert load("gpt2_small", tokenizer_path)["tasks"]["clm"]["objective"]["bias"] is False
 
 
+@pytest.mark.parametrize("name", ["gpt2_small", "gpt2_medium"])
+def test_each_position_of_gpt2_is_trained(name, tokenizer_path):
+    with torch.device("meta"):
+        model = build_model(load(name, tokenizer_path))
+    assert model.tasks["clm"].prepare.longest == model.encoders["text"].longest == 1024
+
+
 def test_the_head_begins_by_its_recipe():
     plain = MaskedLM(64, 10)
     assert plain.dense.weight.std().item() == pytest.approx(0.02, rel=0.1)
