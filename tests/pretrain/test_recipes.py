@@ -58,6 +58,14 @@ def test_each_position_of_gpt2_is_trained(name, tokenizer_path):
     assert model.tasks["clm"].prepare.longest == model.encoders["text"].longest == 1024
 
 
+def test_the_first_phase_of_modernbert_has_one_rotary_base(tokenizer_path):
+    """The encoder's own config is that of the published weights, which went through the phase of long texts."""
+    trunk = load("modernbert_base", tokenizer_path)["encoders"]["text"]["trunk"]
+    assert trunk["rotary_base"] == trunk["local_rotary_base"] == 10_000
+    published = load("bert_base", tokenizer_path, "encoder@encoders.text=modernbert_base")["encoders"]["text"]["trunk"]
+    assert (published["rotary_base"], published["local_rotary_base"]) == (160_000, 10_000)
+
+
 def test_the_head_begins_by_its_recipe():
     plain = MaskedLM(64, 10)
     assert plain.dense.weight.std().item() == pytest.approx(0.02, rel=0.1)
