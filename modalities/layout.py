@@ -85,8 +85,9 @@ class Layout:
         """(T, D) -> (B, D): the mean of each sequence's rows."""
         if self.uniform is not None:
             return x.view(len(self), self.uniform, -1).mean(1)
-        sums = x.new_zeros(len(self), x.shape[-1]).index_add(0, self.sequence, x)
-        return sums / (self.offsets[1:] - self.offsets[:-1]).to(x.dtype).unsqueeze(1)
+        rows = _wide(x)
+        sums = rows.new_zeros(len(self), x.shape[-1]).index_add(0, self.sequence, rows)
+        return (sums / (self.offsets[1:] - self.offsets[:-1]).to(rows.dtype).unsqueeze(1)).to(x.dtype)
 
     def max(self, x: Tensor) -> Tensor:
         """(T, D) -> (B, D): the largest value of each feature in each sequence's rows."""
@@ -95,7 +96,8 @@ class Layout:
         # Rows beyond the end of a sequence are its last one again, which changes no maximum.
         steps = torch.arange(max(self.lengths), device=x.device)
         last = (self.offsets[1:] - self.offsets[:-1] - 1).unsqueeze(1)
-        return x[self.offsets[:-1].unsqueeze(1) + torch.minimum(steps, last)].amax(1)
+        # Backwards, what these copies got is added up again.
+        return _wide(x)[self.offsets[:-1].unsqueeze(1) + torch.minimum(steps, last)].amax(1).to(x.dtype)
 
     def first(self, x: Tensor) -> Tensor:
         """(T, D) -> (B, D): the first row of each sequence."""
@@ -104,3 +106,8 @@ class Layout:
     def last(self, x: Tensor) -> Tensor:
         """(T, D) -> (B, D): the last row of each sequence."""
         return x[self.offsets[1:] - 1]
+
+
+def _wide(x: Tensor) -> Tensor:
+    """``x`` in float32 at least: in half precision a sum of many rows stands still, or has no number any more."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

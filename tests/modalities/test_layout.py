@@ -28,6 +28,19 @@ def test_the_gradient_of_a_maximum_goes_to_where_it_is(lengths):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("lengths", [[1000, 1000], [1000, 3]])
+def test_long_sequences_are_added_up_in_float32(lengths, dtype):
+    layout = Layout(lengths)
+    x = torch.full((sum(lengths), 2), 100, dtype=dtype)
+    found = layout.mean(x)
+    assert found.dtype == layout.max(x).dtype == dtype
+    assert torch.equal(found, torch.full((2, 2), 100, dtype=dtype))
+    x[layout.offsets[1:] - 1] = 200  # the last of each, which stands for all beyond its end
+    [grad] = torch.autograd.grad(layout.max(x.requires_grad_()).sum(), x)
+    assert torch.equal(grad, (x == 200).to(dtype))
+
+
 @pytest.mark.parametrize("lengths", [[], [3, 0]])
 def test_empty_sequences_are_refused(lengths):
     with pytest.raises(ValueError, match="no empty one"):
