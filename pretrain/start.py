@@ -180,19 +180,27 @@ def initialise_from(config: Mapping[str, Any], model: Model, digests: Mapping[st
     if incoming.concerns(config["init_from"]):
         initialise(config, model)
     else:
-        _from_run(config["init_from"], model, digests, config["allow_changes"])
+        _from_run(config, model, digests)
 
 
-def _from_run(place: str, model: Model, digests: Mapping[str, str], allowed: list[str]) -> None:
+def _from_run(config: Mapping[str, Any], model: Model, digests: Mapping[str, str]) -> None:
     """Takes the weights whose names and shapes fit, and says which did not.
 
+    Of an objective that was made for something else nothing is taken.
+
     Raises:
-        InputError: nothing fits, a tensor has another shape, or an encoder's tokenizer is another one.
+        InputError: nothing fits, a tensor of an encoder has another shape, or its tokenizer is another one.
     """
+    place = config["init_from"]
     found = checkpoint.find_reader(place)
-    resume.check_tokenizers(place, found.state["tokenizers"], digests, allowed)
+    resume.check_tokenizers(place, found.state["tokenizers"], digests, config["allow_changes"])
     own, there = model.state_dict(), found.shapes("model")
     common = sorted(name for name in own.keys() & there.keys() if not is_update(name))
+    for task in config["tasks"]:
+        parts = [name for name in common if name.startswith(f"objectives.{task}.")]
+        if parts and (why := _made_for_else(task, config, found, {name: tuple(own[name].shape) for name in parts})):
+            common = [name for name in common if name not in parts]
+            log.info("objectives.%s begins anew: %s", task, why)
     for name in common:
         if tuple(own[name].shape) != there[name]:
             sizes = f"{there[name]} there and {tuple(own[name].shape)} in this model"
@@ -206,3 +214,24 @@ def _from_run(place: str, model: Model, digests: Mapping[str, str], allowed: lis
     log.info("weights from step %d of %s: %d tensors taken", found.step, place, len(common))
     if new:
         log.info("%d tensors begin anew (%s, ...)", len(new), new[0])
+
+
+def _made_for_else(
+    task: str, config: Mapping[str, Any], found: checkpoint.Reader, shapes: Mapping[str, tuple[int, ...]]
+) -> str | None:
+    """Why the weights of a task's objective in ``found`` mean something else than here; None if they do not.
+
+    Args:
+        task: its name.
+        config: of the run that begins.
+        found: what it begins with.
+        shapes: of the objective's tensors in this model, those that are there too.
+    """
+    # A checkpoint's config holds no credentials, and other ones are no change.
+    before, now = (redacted(one["tasks"].get(task, {})) for one in (found.state["config"], config))
+    labels = [one.get("objective", {}).get("labels") for one in (before, now)]
+    if labels[0] != labels[1]:
+        return f"it is for other labels than those of '{config['init_from']}'"
+    there = found.shapes("model")
+    name = next((name for name, shape in shapes.items() if there[name] != shape), None)
+    return None if name is None else f"'{name}' is {there[name]} there and {shapes[name]} in this model"

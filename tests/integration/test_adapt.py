@@ -107,6 +107,17 @@ def test_other_labels_are_refused_by_name(
     )
 
 
+def test_an_adapted_run_is_adapted_to_other_labels(tmp_path: Path, given: tuple[str, str]) -> None:
+    assert run(command(*given, tmp_path / "run", "max_steps=3")) == 0
+    shards = labelled(tmp_path, labels=("even", "odd"))
+    assert run(command(str(tmp_path / "run"), shards, tmp_path / "next", "max_steps=1", "method=frozen")) == 0
+    before, after = weights(tmp_path / "run"), weights(tmp_path / "next")
+    assert len(after["objectives.label.head.weight"]) == 2
+    encoder = [name for name in after if name.startswith("encoders.")]
+    assert all(torch.equal(after[name], before[name]) for name in encoder)
+    assert "objectives.label begins anew: it is for other labels" in (tmp_path / "next/log.txt").read_text()
+
+
 def test_a_sample_of_no_known_label_goes_to_quarantine(
     tmp_path: Path, tokenizer_path: str, given: tuple[str, str]
 ) -> None:
