@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ from pretrain.evaluation.metrics.linear import STRENGTHS, few, fit, probe, scale
 from pretrain.evaluation.metrics.neighbours import neighbours
 from pretrain.evaluation.scores import Scores
 from pretrain.model import Model
+
+log = logging.getLogger("pretrain")
+_NAMED = 3
 
 
 @dataclass(eq=False)
@@ -44,6 +48,7 @@ class Classification(EmbeddingEvaluator):
         sources, changed = {"train": self.train, "test": self.test}, {"x": self.prepare} if self.prepare else None
         given = (self.label, self.embed_dim, self.pool, self.samples, self.every_n_steps, changed)
         super().__init__({"x": self.encoder}, sources, *given)
+        self._warned = False
 
     def measure(self, embedded: Mapping[str, Embedded], model: Model) -> Scores:
         """See :meth:`scores`.
@@ -56,9 +61,19 @@ class Classification(EmbeddingEvaluator):
         if len(names) < 2:
             raise InputError(f"evaluators.{self.name}: all samples of train have the class '{names[0]}'")
         numbers = {name: number for number, name in enumerate(names)}
+        self._warn([one for one in test.labels if one not in numbers], len(test))
         # A class that was never taught has a number that nothing predicts.
         taught, asked = (np.array([numbers.get(one, -1) for one in part.labels]) for part in (train, test))
         return self.scores(train.rows["x"], taught, test.rows["x"], asked, len(names))
+
+    def _warn(self, unknown: Sequence[str], count: int) -> None:
+        """Says once which of the ``count`` samples of test have a class that train lacks."""
+        if unknown and not self._warned:
+            self._warned = True
+            names = sorted(set(unknown))
+            few = ", ".join(f"'{name[:40]}'" for name in names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+            said = "%d of %d samples of test have a class that those of train lack (%s); they count as wrong"
+            log.warning(f"evaluators.%s: {said}", self.name, len(unknown), count, few)
 
     def scores(self, train: np.ndarray, taught: np.ndarray, test: np.ndarray, asked: np.ndarray, count: int) -> Scores:
         """``accuracy``, beside it the share of the largest class, which is right most often without looking."""

@@ -113,6 +113,24 @@ def test_linear_probe_few_shot_and_neighbours(composed, data):
     assert found["x/accuracy@16"]["value"] > found["x/accuracy@1"]["value"] > 0.2
 
 
+@pytest.mark.parametrize("kind", ["linear_probe", "neighbours", "few_shot"])
+def test_classes_that_were_never_taught_are_told_once(composed, data, tmp_path, caplog, kind):
+    more = labelled(tmp_path, "more", 6, 0, cls=b"odd")
+    mixed = f"[{data['test']},{more}]"
+    resolved, model = composed(*probes({**data, "test": mixed}, kind))
+    evaluators = build_evaluators(resolved, model, Store())
+    with caplog.at_level(logging.WARNING, logger="pretrain"):
+        for _ in range(2):
+            found = measure(model, evaluators)
+            for evaluator in evaluators:
+                evaluator.forget()
+    said = [record.getMessage() for record in caplog.records if "those of train lack" in record.getMessage()]
+    assert said == [
+        "evaluators.x: 6 of 36 samples of test have a class that those of train lack ('odd'); they count as wrong"
+    ]
+    assert all(score["value"] <= 30 / 36 for score in found.values())
+
+
 def test_labels_from_a_field_of_json_and_a_sample_without(composed, data, tmp_path):
     other = labelled(tmp_path, "json", 12, 0, json=True)
     more = [*probes({"train": other, "test": other}, "linear_probe"), "evaluators.x.label=json.of.kind"]
