@@ -129,11 +129,16 @@ def _files(path: str, part: str) -> list[str]:
         found = glob.glob(os.path.join(glob.escape(path), "*.tar"))
         _warn_of_packed(path, os.listdir(path) if found else [])
     else:
-        found = [hit for hit in glob.glob(path, recursive=True) if os.path.isfile(hit) and not _own(hit)]
+        found = [hit for hit in glob.glob(path, recursive=True) if _may_be_shard(hit) and not _own(hit)]
     if not found:
         asked = f"'{part}'" if path == part else f"'{part}' ('{path}')"
         raise InputError(f"shards {asked} match nothing: {_holds(path)}")
     return sorted(found)
+
+
+def _may_be_shard(path: str) -> bool:
+    """Whether it is a file, or a link to nowhere: one of git-annex, say, whose shard must not be missing unsaid."""
+    return os.path.isfile(path) or not os.path.exists(path)
 
 
 def _own(name: str) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from data.errors import InputError
 from data.shards.manifest import ShardList
 from data.shards.pattern import expand
+from data.shards.source import Source
 from data.shards.summary import Summary
 from data.store.cache import Cache
 from data.store.store import Store
@@ -29,6 +30,16 @@ def test_local(tmp_path, monkeypatch):
     assert expand("~/s-000000.tar").urls == [str(tmp_path / "s-000000.tar")]
     assert expand(f"file://{tmp_path}/s-00000{{1..2}}.tar").urls == [str(tmp_path / f"s-00000{n}.tar") for n in (1, 2)]
     assert expand(f"file:{tmp_path}/s-*2.tar").urls == [str(tmp_path / "s-000002.tar")]
+
+
+def test_a_link_to_nowhere_is_a_shard_that_is_missing(tmp_path):
+    (tmp_path / "s-0.tar").touch()
+    (tmp_path / "s-folder.tar").mkdir()
+    (tmp_path / "s-1.tar").symlink_to("/nowhere")
+    urls = [str(tmp_path / f"s-{n}.tar") for n in range(2)]
+    assert expand(str(tmp_path / "s-*.tar")).urls == urls
+    with pytest.raises(InputError, match=r"s-1.tar' cannot be read: No such file or directory"):
+        Source("x", str(tmp_path / "s-*.tar"))
 
 
 def test_remote_names_are_taken_as_they_are():
