@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -65,3 +66,13 @@ def choices(value: str, known: Iterable[str]) -> str:
     near = begun if 1 < len(begun) <= _NAMED else difflib.get_close_matches(value, names, n=1, cutoff=0.6)
     hint = f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
     return f"{hint}choices: {', '.join(names) if names else 'none'}"
+
+
+def unlisted(error: OSError) -> None:
+    """For ``os.walk``, which passes over a folder that it cannot list without a word.
+
+    Raises:
+        InputError: unless it is what a file system keeps for itself.
+    """
+    if os.path.basename(error.filename) != "lost+found":
+        raise InputError(f"folder '{error.filename}' cannot be read: {error.strerror}")

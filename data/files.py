@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import InputError, SampleError, choices
+from data.errors import InputError, SampleError, choices, unlisted
 from data.sample import Sample
 from data.store.store import Store
 from data.stream import Place, Stream
@@ -37,7 +37,7 @@ class FileStream(Stream):
         extensions: of the files that are wanted; of a folder's others, and of links to nowhere, nothing is said.
 
     Raises:
-        InputError: a place is not there, a named file is of another kind, or nothing is found.
+        InputError: a place is not there, a named file is of another kind, a folder cannot be read, or nothing is found.
     """
 
     def __init__(self, task: str, places: Sequence[str], extensions: Sequence[str]) -> None:
@@ -58,7 +58,7 @@ class FileStream(Stream):
                 )
             found, root = [path], path.parent
         elif path.is_dir():
-            found = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+            found = [Path(folder, name) for folder, _, names in os.walk(path, onerror=unlisted) for name in names]
             found, root = sorted(one for one in found if _extension(one) in extensions and one.is_file()), path
         else:
             raise InputError(f"'{given}' is no file and no folder")

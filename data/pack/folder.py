@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from data.errors import unlisted
 from data.pack import media
 from data.pack.report import Unusable
 from data.pack.row import Leave, Row
@@ -15,10 +16,14 @@ TEXT = ("txt", "md", "text")
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below ``folder``, hidden ones aside, sorted by path; links to folders are followed once."""
+    """All files below ``folder``, hidden ones aside, sorted by path; links to folders are followed once.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
     found: list[Path] = []
     seen: set[str] = set()
-    for here, folders, names in os.walk(folder, followlinks=True):
+    for here, folders, names in os.walk(folder, onerror=unlisted, followlinks=True):
         real = os.path.realpath(here)
         if real in seen:
             folders.clear()

@@ -1,6 +1,7 @@
 """Files to pack, and what stands in shards afterwards."""
 
 import json
+import os
 import tarfile
 
 import numpy as np
@@ -51,3 +52,14 @@ def packed(source, out, **options):
 
 def reasons(report):
     return {reason: entry.count for reason, entry in report.left_out.items()}
+
+
+def beyond_reach(folder):
+    """Folders in ``folder``, the deepest of which nobody can list by its path, not even root: it is too long."""
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(17):
+        os.mkdir("x" * 250, dir_fd=here)
+        deeper = os.open("x" * 250, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = deeper
+    os.close(here)

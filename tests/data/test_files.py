@@ -3,6 +3,7 @@ import pytest
 
 from data.errors import InputError, SampleError
 from data.files import FileStream
+from tests.data.packing import beyond_reach
 
 
 @pytest.fixture
@@ -74,3 +75,9 @@ def test_what_is_not_there_is_named(folder, place, message):
 def test_a_folder_without_such_files(folder):
     with pytest.raises(InputError, match="holds no file of a kind wanted: flac, wav"):
         FileStream("files", [str(folder)], ["flac", "wav"])
+
+
+def test_a_folder_that_cannot_be_listed_is_named(folder):
+    beyond_reach(folder)
+    with pytest.raises(InputError, match=r"folder '.*x' cannot be read: File name too long"):
+        FileStream("files", [str(folder)], ["txt"])

@@ -8,7 +8,7 @@ import pytest
 
 from data.errors import InputError
 from data.pack.source import default_prefix
-from tests.data.packing import audio, image, packed, reasons, samples, table
+from tests.data.packing import audio, beyond_reach, image, packed, reasons, samples, table
 
 
 def test_image_folder_with_captions_keeps_bytes_and_order(tmp_path):
@@ -200,3 +200,10 @@ def test_columns_as_open_clip_names_them(tmp_path):
     image(tmp_path / "a.png")
     report, _ = packed(table(tmp_path / "t.jsonl", [{"filepath": "a.png", "title": "one"}]), tmp_path / "out")
     assert report.members == {"png": 1, "txt": 1}
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path):
+    image(tmp_path / "in" / "a.png")
+    beyond_reach(tmp_path / "in")
+    with pytest.raises(InputError, match=r"folder '.*x' cannot be read: File name too long"):
+        packed(tmp_path / "in", tmp_path / "out")
