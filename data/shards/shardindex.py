@@ -97,7 +97,7 @@ class ShardIndex:
         """
         a, b = self.span(i)
         length = self._of(self.run, a, b)[0] * BLOCK
-        run = os.pread(file, length, self.block.item(a) * BLOCK - length)
+        run = _pread(file, length, self.block.item(a) * BLOCK - length)
         try:
             key, extension = split_name(tarheader.text(tarheader.member(run)[0]))
         except ValueError:
@@ -127,6 +127,8 @@ class ShardIndex:
             data, begin = mapped, 0
         elif together:
             data = os.pread(file, length, begin)
+            if len(data) < length:  # asked here: most samples are read by one call, and must cost no more
+                data = _completed(data, file, length, begin)
         found: dict[str, bytes] = {}
         key, stem = "", b""
         for block, size, number, run in zip(blocks, sizes, numbers, runs, strict=True):
@@ -137,8 +139,8 @@ class ShardIndex:
                 whole = len(data) >= offset + size
             else:
                 offset = run * BLOCK
-                data = os.pread(file, offset, block * BLOCK - offset)
-                content = os.pread(file, size, block * BLOCK)
+                data = _pread(file, offset, block * BLOCK - offset)
+                content = _pread(file, size, block * BLOCK)
                 whole = len(data) == offset and len(content) == size
             if not whole:
                 raise SampleError(f"member {extension} breaks off: the shard is not what its index says, but shorter")
@@ -172,6 +174,24 @@ class ShardIndex:
             if at < len(self.again) and self.again[at, 0] == i:
                 return f"{key}#{self.again[at, 1]}"
         return key
+
+
+def _pread(file: int, length: int, offset: int) -> bytes:
+    """Up to ``length`` bytes; fewer only where the file ends."""
+    data = os.pread(file, length, offset)
+    return data if len(data) == length else _completed(data, file, length, offset)
+
+
+def _completed(data: bytes, file: int, length: int, offset: int) -> bytes:
+    """``data`` and what follows it in the file, ``length`` bytes in all if there are so many.
+
+    A call may return less than it was asked for: Linux never gives 2 GiB at once, some network file systems less.
+    """
+    parts, got = [data], len(data)
+    while got < length and parts[-1]:
+        parts.append(os.pread(file, length - got, offset + got))
+        got += len(parts[-1])
+    return b"".join(parts)
 
 
 def readable_at_once(length: np.ndarray, content: np.ndarray, most: int = AT_ONCE) -> np.ndarray:

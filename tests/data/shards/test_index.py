@@ -195,3 +195,26 @@ def test_any_members_in_any_order_are_all_delivered(tmp_path_factory, members, f
     assert samples(path, found) == expected
     same(found, index.load(path))
     assert found.summary.damage == ()
+
+
+def test_reads_that_return_less_than_asked_for_are_gone_on_with(tmp_path, monkeypatch):
+    """As those of 2 GiB and more do, and some of network file systems; both near one another and far apart."""
+    far = [("far.a", bytes(300_000)), ("x.b", b"between" * 200_000), ("far.c", b"c" * 5000)]
+    path = write(tmp_path / "s.tar", [("near.a", b"a" * 3000), ("near.b", b"b" * 2000), *far])
+    found = index.scan(path)
+    meant = samples(path, found)
+    assert [key for key, _ in meant] == ["near", "far", "x"]
+    real, calls = os.pread, []
+
+    def short(file, length, offset):
+        calls.append(length)
+        return real(file, min(length, 100_000 if length > 100_000 else 400), offset)
+
+    monkeypatch.setattr(os, "pread", short)
+    with open(path, "rb") as file:
+        assert [found.read(i, file.fileno()) for i in range(3)] == meant
+        assert [found.key(i, file.fileno()) for i in range(3)] == ["near", "far", "x"]
+    assert len(calls) > 30
+    os.truncate(path, 1_500_000)
+    with open(path, "rb") as file, pytest.raises(SampleError, match="breaks off"):
+        [found.read(i, file.fileno()) for i in range(3)]
