@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
+import resource
 from collections.abc import Iterable
 
 
@@ -20,6 +22,10 @@ class RunError(Exception):
 
     One line that names the cause and the next action. The command line exits with code 1; the run can be continued.
     """
+
+
+class OutOfFiles(RunError):
+    """The process, or its host, has as many files open as it may: no fault of the one that was to be opened."""
 
 
 KINDS = (
@@ -66,6 +72,19 @@ def choices(value: str, known: Iterable[str]) -> str:
     near = begun if 1 < len(begun) <= _NAMED else difflib.get_close_matches(value, names, n=1, cutoff=0.6)
     hint = f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
     return f"{hint}choices: {', '.join(names) if names else 'none'}"
+
+
+def check_files(error: OSError, place: str) -> None:
+    """To be called where ``place`` could not be opened, before saying that the fault is there.
+
+    Raises:
+        OutOfFiles: too many others are open.
+    """
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        raise OutOfFiles(
+            f"'{place}' cannot be opened: {error.strerror}; the limit of this process is {limit}: raise it (ulimit -n)"
+        ) from None
 
 
 def unlisted(error: OSError) -> None:

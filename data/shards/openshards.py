@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+from weakref import WeakValueDictionary
 
-from data.errors import InputError, SampleError
+from data.errors import InputError, OutOfFiles, SampleError
 from data.shards import index
 from data.shards.manifest import ShardList
 from data.shards.mapped import Mapped
@@ -15,12 +17,17 @@ from data.store.store import Store
 from data.store.url import base
 
 FILES = 256
-"""As many as are shuffled together by default (order.window); the process raises its limit of open files."""
+"""As many as are shuffled together by default (order.window); the process raises its limit of open files.
+
+Of a source: where all of them together come to that limit, each lets go of some.
+"""
 CACHED_FILES = 2
 """Of shards that are read from the cache, and only during a piece of work, see :mod:`data.store.held`."""
 INDEX_BYTES = 256 * 2**20
 """Of a source. FILES shards of 256 MB with documents of 4 KB take 150 MB. Where the indexes of what is shuffled
 together does not fit, most samples wait for one to be read and its shard to be mapped anew: 25 ms instead of 15 us."""
+
+Got = TypeVar("Got")
 
 
 class Opened:
@@ -60,7 +67,7 @@ class OpenShards:
         self._shards = shards
         self._store = store
         self._versions = dict(versions)
-        self.close()
+        self._begin()
 
     def seen(self) -> list[int]:
         """The shards whose version is known: they were there when they were asked for."""
@@ -79,14 +86,18 @@ class OpenShards:
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
+        self._begin()
+
+    def _begin(self) -> None:
         self.close()
+        _every[id(self)] = self
 
     def __call__(self, shard: int) -> Opened:
         """The open shard.
 
         Raises:
             SampleError: it cannot be opened, or is another than it was.
-            RunError: it cannot be had from afar.
+            RunError: it cannot be had from afar, or something else of the process has too many files open.
         """
         opened = self._open.pop(shard, None)
         if opened is None:
@@ -108,7 +119,7 @@ class OpenShards:
             if opened is None:
                 try:
                     opened = self(shard)
-                except SampleError:
+                except (SampleError, OutOfFiles):  # one at a time may still go
                     continue
             found[shard] = opened
         return found
@@ -132,7 +143,7 @@ class OpenShards:
         url, index_ = self._shards.urls[shard], self.index(shard)
         cached = self._store.cached(url)
         try:
-            opened = Opened(base(url), index_, self._store.fetch(url), cached)
+            opened = Opened(base(url), index_, _with_room(lambda: self._store.fetch(url)), cached)
         except InputError as error:
             if cached:  # a cache that is too small is no fault of a sample
                 raise
@@ -152,6 +163,11 @@ class OpenShards:
             self._open[shard] = opened
         return opened
 
+    def halve(self) -> None:
+        """Closes the half that was used longest ago."""
+        for oldest in list(self._open)[: (len(self._open) + 1) // 2]:
+            self._open.pop(oldest, None)
+
     def let_go(self) -> None:
         """Closes what keeps bytes of a cache occupied."""
         for shard in list(self._cached):
@@ -167,7 +183,7 @@ class OpenShards:
             if self._versions.setdefault(shard, stamp.token) != stamp.token:
                 raise SampleError("the shard was changed while it was in use")
         if found is None:
-            found = index.of(url, self._store)
+            found = _with_room(lambda: index.of(url, self._store))
             expected = int(self._shards.samples[shard])
             if len(found) != expected:
                 raise SampleError(f"the shard holds {len(found)} samples, its manifest says {expected}")
@@ -181,3 +197,22 @@ class OpenShards:
                 self._open.pop(oldest, None)
         self._indexes[shard] = found, size
         return found
+
+
+_every: WeakValueDictionary[int, OpenShards] = WeakValueDictionary()
+"""Those of the process."""
+
+
+def _with_room(open_: Callable[[], Got]) -> Got:
+    """What ``open_`` returns, tried again with fewer shards open if there were too many.
+
+    Raises:
+        OutOfFiles: that did not help.
+    """
+    try:
+        return open_()
+    except OutOfFiles:
+        for one in _every.valuerefs():
+            if (shards := one()) is not None:
+                shards.halve()
+        return open_()

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from data.errors import InputError, RunError
+from data.errors import InputError, RunError, check_files
 from data.store.bytesize import parse_size
 from data.store.locks import hold, lock, release
 from data.store.space import Full, Space
@@ -178,6 +178,7 @@ class Cache:
             self.space.take(begin, size, patience_s, check)
             yield made[0]
         except OSError as error:
+            check_files(error, str(self.folder))
             raise RunError(f"cache '{self.folder}' cannot be written: {error.strerror}") from None
         finally:
             for part in made:

@@ -6,7 +6,7 @@ import os
 import threading
 from dataclasses import dataclass
 
-from data.errors import InputError
+from data.errors import InputError, check_files
 from data.store import held, remote, unpack
 from data.store import url as urls
 from data.store.cache import Cache, Part
@@ -17,11 +17,13 @@ def open_local(url: str) -> int:
 
     Raises:
         InputError: it cannot be read.
+        OutOfFiles: too many others are open.
     """
     path = urls.local(url)
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
+        check_files(error, path)
         raise InputError(f"shard '{path}' cannot be read: {error.strerror}") from None
 
 

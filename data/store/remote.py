@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import ClassVar, NoReturn
 
-from data.errors import InputError, RunError
+from data.errors import InputError, RunError, check_files
 from data.store import url as urls
 
 log = logging.getLogger("pretrain")
@@ -200,7 +200,11 @@ def call(do: str, url: str, deadline_s: float, cancelled: threading.Event | None
     """
     request = {"do": do, "url": url, "deadline_s": deadline_s} | more
     for _ in range(_STARTS):
-        helper = _helper()
+        try:
+            helper = _helper()
+        except OSError as error:
+            check_files(error, urls.shown(url))
+            raise RunError(f"the process that downloads cannot be started: {error.strerror}") from None
         try:
             answer = helper.call(request, cancelled)
         except _Died:
