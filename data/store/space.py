@@ -129,7 +129,7 @@ class Space:
             for _, bytes_, path in entries:
                 if used <= self.max_size:
                     break
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = _open_alone(path)
                 if lock(descriptor, fcntl.LOCK_EX):
                     victims.append((descriptor, path))
                     used -= bytes_
@@ -174,7 +174,7 @@ class Space:
         with self.alone():
             parts, opened = self._parts(own), []
             for entry in os.scandir(self.folder / "shards"):
-                descriptor = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = _open_alone(entry.path)
                 if lock(descriptor, fcntl.LOCK_EX):
                     release(descriptor)
                 else:
@@ -185,6 +185,14 @@ class Space:
             f"'{self.folder}' were in use for {waited_s:.0f} s: {len(opened)} open ({sum(opened)} bytes), {len(parts)} "
             f"in the making ({sum(parts)} bytes); raise it"
         )
+
+
+def _open_alone(path: str) -> int:
+    """A descriptor to be locked exclusively, for which NFS wants one that may write."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except PermissionError:  # of another user; a disk of the host asks for no more
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _giving_up(end: float) -> Callable[[], None]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import threading
 import time
 
+import pytest
+
+from data.errors import CacheError
 from data.store import held
 from data.store.cache import Cache, Part
 from tests.data.store.conftest import files
@@ -112,3 +117,23 @@ def test_who_opens_what_is_there_lets_those_in_who_wait(tmp_path):
         ended.set()
     for one in threads:
         one.join()
+
+
+def test_on_nfs_what_is_locked_alone_must_be_open_for_writing(tmp_path, monkeypatch):
+    flock = fcntl.flock
+
+    def of_nfs(descriptor: int, how: int) -> None:
+        if how & fcntl.LOCK_EX and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+    cache = Cache(tmp_path, 300)
+    for n in range(5):
+        os.close(made(cache, n))
+    assert files(tmp_path) == {"shards": ["2", "3", "4"]}
+    kept = [made(cache, n) for n in (2, 3, 4)]
+    with pytest.raises(CacheError, match=r"3 open \(300 bytes\)"):
+        cache.get("other", 100, lambda part: None, 0.2)
+    for one in kept:
+        os.close(one)
