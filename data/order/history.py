@@ -77,7 +77,7 @@ def go_on(task: str, past: Segment, now: Segment, position: int) -> tuple[Segmen
     """The segment that begins at ``position`` with the sources of ``now``, and what changes, in words.
 
     A source that was there goes on where it stands, so that nothing of its epoch is repeated or left out; with other
-    shards or another way of shuffling it begins a new epoch.
+    shards or another way of shuffling it begins a new epoch, also if it was not drawn from when that changed.
     """
     counts = dict(zip(past.drawn, past.mixture(task).counts(position - past.position), strict=True))
     parts, lines = {}, []
@@ -91,14 +91,18 @@ def go_on(task: str, past: Segment, now: Segment, position: int) -> tuple[Segmen
             continue
         seen = old.seen + drawn
         if new is None:
-            parts[name] = Part(0.0, old.digest, old.begin + drawn, old.generation, seen)
+            # What it comes back to is the order of then: the place where it stands is one of the order of now.
+            anew = past.order != now.order
+            begin = 0 if anew else old.begin + drawn
+            parts[name] = Part(0.0, old.digest, begin, old.generation + anew, seen)
             if old.weight:
                 lines.append(f"source '{name}' is drawn from no more, after {seen} samples")
         elif old.digest == new.digest and past.order == now.order:
             parts[name] = Part(new.weight, old.digest, old.begin + drawn, old.generation, seen)
             if old.weight != new.weight:
+                how = "begins a new epoch" if seen and not old.begin + drawn else "goes on"
                 lines.append(
-                    f"source '{name}' goes on after {seen} samples, weight {new.weight:g} instead of {old.weight:g}"
+                    f"source '{name}' {how} after {seen} samples, weight {new.weight:g} instead of {old.weight:g}"
                 )
         else:
             parts[name] = Part(new.weight, new.digest, 0, old.generation + 1, seen)

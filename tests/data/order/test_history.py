@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from data.errors import InputError
 from data.order.history import Part, Segment, go_on, same, segment_of
 from data.order.mixture import Mixture, weights_by_size
+from data.order.order import Ordering
 from data.stream import Stream
 
 ORDER = (0, 256, 64)
@@ -66,6 +67,24 @@ def test_other_shards_or_another_shuffle_begin_a_new_epoch(now, why):
     following, lines = go_on("t", segment(a=1.0), now, 700)
     assert lines == [f"source 'a' {why}: it begins a new epoch after 700 samples"]
     assert (following.parts["a"].begin, following.parts["a"].generation, following.parts["a"].seen) == (0, 1, 700)
+
+
+def test_another_shuffle_while_a_source_is_away_begins_a_new_epoch_of_it(shards):
+    a, b = shards("a", 60), shards("b", 20)
+    both, alone = {"a": a, "b": b}, {"a": a}
+    first = Stream("t", both, 0, Ordering(256, 64))
+    without = Stream("t", alone, 0, Ordering(256, 64))
+    without.adopt([s.as_json() for s in first.segments], 24)
+    shuffled = Stream("t", alone, 0, Ordering(1, 64))
+    shuffled.adopt([s.as_json() for s in without.segments], 30)
+    back = Stream("t", both, 0, Ordering(1, 64))
+    lines = back.adopt([s.as_json() for s in shuffled.segments], 40)
+    seen = back.segments[-1].parts["t.b"].seen
+    assert 0 < seen < 20
+    assert f"source 't.b' begins a new epoch after {seen} samples, weight 1 instead of 0" in lines
+    assert (back.segments[-1].parts["t.b"].begin, back.segments[-1].parts["t.b"].generation) == (0, 1)
+    own = [key for key in keys(back, 40, 100) if key.startswith("b-")][:20]
+    assert len(set(own)) == 20  # each once
 
 
 def test_the_same_is_the_same_in_any_unit():
