@@ -113,7 +113,7 @@ class Cache:
         if not lock(descriptor, fcntl.LOCK_SH) or os.fstat(descriptor).st_nlink == 0:
             os.close(descriptor)
             return None
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):  # of another user, or on a disk that is only read
             os.utime(descriptor)  # last use
         return descriptor
 

@@ -57,7 +57,7 @@ class Space:
                 raise Full
 
         # Who may read what is there but write nothing has nobody to make room for.
-        with contextlib.suppress(Full, PermissionError), self._turn(waits):
+        with contextlib.suppress(Full, OSError), self._turn(waits):
             pass
 
     def _turn(self, check: Callable[[], None]) -> AbstractContextManager[None]:

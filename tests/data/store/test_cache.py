@@ -223,6 +223,22 @@ def test_a_full_disk_is_one_line(tmp_path, faulty, served, fresh):
         os.system(f"umount {disk}")
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs the right to mount")
+def test_a_filled_cache_that_is_only_read(tmp_path, faulty, content, fresh):
+    folder, url = tmp_path / "filled", f"{faulty.url}/okay/a.tar"
+    assert read(Store(Cache(folder, "20MB"), deadline_s=2).fetch(url)) == content
+    Cache(folder).place("locks", "room").touch()  # somebody stood in line when it was copied
+    if os.system(f"mount --bind {folder} {folder} 2>/dev/null && mount -o remount,bind,ro {folder}"):
+        pytest.skip("may not mount")
+    try:
+        store = Store(Cache(folder, "20MB"), deadline_s=2)
+        assert read(store.fetch(url)) == content
+        with pytest.raises(InputError, match=r"cache.folder '.*filled' cannot be written"):
+            store.fetch(str(faulty.url) + "/slow/a.tar")
+    finally:
+        os.system(f"umount {folder}")
+
+
 def test_a_lock_is_held_once(tmp_path):
     inside, worst = 0, 0
 
