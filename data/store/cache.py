@@ -103,12 +103,19 @@ class Cache:
             raise InputError(f"cache.folder '{self.folder}' cannot be written")
 
     def open(self, key: str) -> int | None:
-        """An entry, open for reading and safe from eviction until closed; None if there is none."""
+        """An entry, open for reading and safe from eviction until closed; None if there is none.
+
+        Raises:
+            RunError: it cannot be opened.
+        """
         path = self.place("shards", key)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            check_files(error, str(path))
+            raise RunError(f"cache '{self.folder}' cannot be read: {error.strerror}") from None
         # Locked: it is being evicted. Without a name: it was, between the two calls.
         if not lock(descriptor, fcntl.LOCK_SH) or os.fstat(descriptor).st_nlink == 0:
             os.close(descriptor)
@@ -140,6 +147,7 @@ class Cache:
 
         Raises:
             InputError: the cache is too small.
+            RunError: it cannot be read or written.
         """
         if patience_s and self.space.awaited():
             check()
@@ -148,7 +156,7 @@ class Cache:
             return found
         self.prepare()
         check()
-        with hold(self.place("locks", key), check):
+        with self._writing(), hold(self.place("locks", key), check):
             with self.space.alone():  # else one that was only looked at for eviction seems gone
                 found = self.open(key)
             if found is not None:
@@ -165,7 +173,11 @@ class Cache:
 
     @contextlib.contextmanager
     def part(self, key: str, size: int, patience_s: float, check: Callable[[], None] = lambda: None) -> Iterator[Part]:
-        """A new file in the making, gone afterwards unless it was published."""
+        """A new file in the making, gone afterwards unless it was published.
+
+        Raises:
+            RunError: it cannot be written.
+        """
         self.prepare()
         made: list[Part] = []
 
@@ -174,17 +186,23 @@ class Cache:
                 made.append(Part(self, key, size, patience_s, check))
             return bool(made)
 
+        with self._writing():
+            try:
+                self.space.take(begin, size, patience_s, check)
+                yield made[0]
+            finally:
+                for part in made:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(part.path)
+                    release(part.descriptor)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            self.space.take(begin, size, patience_s, check)
-            yield made[0]
+            yield
         except OSError as error:
             check_files(error, str(self.folder))
             raise RunError(f"cache '{self.folder}' cannot be written: {error.strerror}") from None
-        finally:
-            for part in made:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(part.path)
-                release(part.descriptor)
 
     def _publish(self, part: Part) -> int:
         reader = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC)

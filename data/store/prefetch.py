@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from data.errors import InputError, RunError
+from data.store import url as urls
 from data.store.remote import Cancelled
 from data.store.space import Full
+
+log = logging.getLogger("pretrain")
 
 
 class Prefetcher:
@@ -46,6 +50,7 @@ class Prefetcher:
         self._idle = threading.Condition(self._lock)
         self._turn = threading.Lock()
         """Held from taking a name to knowing its size: room is given in order."""
+        self._told: set[str] = set()
 
     def ask(self, urls: Iterable[str]) -> None:
         """Fetches these, in this order, instead of what was asked for before and has not begun."""
@@ -81,19 +86,31 @@ class Prefetcher:
                     if name in self._running:
                         continue
                     self._running[name] = cancelled = threading.Event()
-                granted = self._grant(name, cancelled)
+                granted = False
+                with self._going_on(name):
+                    granted = self._grant(name, cancelled)
             if granted:
-                with contextlib.suppress(InputError, RunError, Cancelled, Full):
+                with self._going_on(name):
                     os.close(self.fetch(name, cancelled))
             with self._lock:
                 del self._running[name]
 
+    @contextlib.contextmanager
+    def _going_on(self, name: str) -> Iterator[None]:
+        """What goes wrong is left to who needs the shard; what nobody has thought of is told once a kind."""
+        try:
+            yield
+        except (InputError, RunError, Cancelled, Full):
+            pass
+        except Exception as error:  # noqa: BLE001 -- whatever it is, a thread that ends here would be missing from then on
+            kind = type(error).__name__
+            if kind not in self._told:
+                self._told.add(kind)
+                log.warning("'%s' was not fetched ahead: %s: %s", urls.shown(name), kind, error)
+
     def _grant(self, name: str, cancelled: threading.Event) -> bool:
         """Whether the shard exists and its bytes are within the room; if they are not, the list ends here."""
-        try:
-            size = self.size(name, cancelled)
-        except (InputError, RunError, Cancelled, Full):
-            return False
+        size = self.size(name, cancelled)
         with self._lock:
             if cancelled.is_set():
                 return False

@@ -149,7 +149,7 @@ class Store:
             except remote.Changed as error:
                 if asked:
                     raise RunError(f"{error}; a run needs its shards to stay as they are") from None
-                del self._stamps[url]
+                self._stamps.pop(url, None)  # another thread may have seen it too
         raise RunError(f"shard '{urls.shown(url)}' is replaced again and again while it is read")
 
     def note(self, url: str) -> str:

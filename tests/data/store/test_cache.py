@@ -239,6 +239,17 @@ def test_a_filled_cache_that_is_only_read(tmp_path, faulty, content, fresh):
         os.system(f"umount {folder}")
 
 
+def test_a_cache_without_room_for_a_lock_is_one_line(tmp_path):
+    cache = Cache(tmp_path)
+    cache.prepare()
+    cache.place("locks", "here").mkdir()
+    with pytest.raises(RunError, match=f"cache '{tmp_path}' cannot be written: Is a directory"):
+        cache.get("here", 10, lambda part: None, 1)
+    cache.place("shards", "there").symlink_to("there")
+    with pytest.raises(RunError, match=f"cache '{tmp_path}' cannot be read: Too many levels"):
+        cache.open("there")
+
+
 def test_a_lock_is_held_once(tmp_path):
     inside, worst = 0, 0
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 
 import pytest
 
 from data.store.cache import Cache
+from data.store.prefetch import Prefetcher
 from data.store.store import Store
 from tests.data.store.conftest import SIZE, read
 
@@ -65,6 +68,29 @@ def test_errors_are_left_to_who_needs_it(faulty, store, many):
     store.prefetch([f"{faulty.url}/gone/0.tar", f"{faulty.url}/denied/0.tar", f"{faulty.url}/okay/1.tar"])
     assert store.settled(10)
     assert store.holds(f"{faulty.url}/okay/1.tar")
+
+
+def test_an_unexpected_error_costs_no_thread(caplog):
+    fetched, threads = [], 2
+
+    def size(name, cancelled):
+        if name.startswith("bad size"):
+            raise KeyError(name)
+        return 1
+
+    def fetch(name, cancelled):
+        if name.startswith("bad"):
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        fetched.append(name)
+        return os.open(os.devnull, os.O_RDONLY)
+
+    fetcher = Prefetcher(fetch, size, 100, threads)
+    for again in range(3):
+        fetcher.ask([*(f"bad size {n}" for n in range(4)), *(f"bad {n}" for n in range(4)), f"good {again}", "good"])
+        assert fetcher.wait(10)
+    assert sorted(fetched) == ["good", "good", "good", "good 0", "good 1", "good 2"]
+    assert len(caplog.records) == 2  # one of a kind
+    assert "was not fetched ahead: OSError: [Errno 122] Disk quota exceeded" in caplog.text
 
 
 def test_a_fetch_joins_a_prefetch(faulty, store, many):
