@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data.loading.loader import TaskData, prepare_at
-from data.loading.units import describe
+from data.loading.units import describe_wait
 from data.loading.watch import Watchdog, seats
 from data.stream import Stream
 from pretrain.checkpoint.preflight import preflight as try_saving
@@ -91,7 +91,7 @@ def _prepare_some(config: Mapping[str, Any], task: Task, stream: Stream, positio
     positions = stream.arrange(np.arange(position, position + batch_size))
     data, seat = TaskData(stream, task.prepare, batch_size), seats(1)[0]
     late = Watchdog(
-        lambda: f"before the first step: {describe(seat.doing(), {stream.task: data})}",
+        lambda: f"before the first step: {describe_wait(seat.doing(), {stream.task: data})}",
         waits["warn_after_s"],
         waits["deadline_s"],
     )

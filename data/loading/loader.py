@@ -21,7 +21,7 @@ from data.loading.ahead import Ahead
 from data.loading.making import prepare_at
 from data.loading.transport import pin
 from data.loading.unit import Prepares, PreparesBlocks, Rejected, TaskData, Unit
-from data.loading.units import Units, describe, share_of
+from data.loading.units import Units, describe_wait, share_of
 from data.loading.workers import Crew
 
 __all__ = [
@@ -165,7 +165,7 @@ class StepLoader:
         """Who keeps the trainer waiting, in words."""
         who = f"rank {self.rank} waits for step {self._step + 1}"
         if self._crew is None:
-            return f"{who} and {describe(self._seat.doing(), self.units.tasks)}"
+            return f"{who} and {describe_wait(self._seat.doing(), self.units.tasks)}"
         worker = self._crew.next
-        state, doing = watch.process_state(worker.pid), describe(worker.seat.doing(), self.units.tasks)
+        state, doing = watch.process_state(worker.pid), describe_wait(worker.seat.doing(), self.units.tasks)
         return f"{who}; loader worker {worker.number} (process {worker.pid}, {state}) {doing}"

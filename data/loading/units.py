@@ -17,7 +17,7 @@ from data.loading.unit import PreparesBlocks, TaskData, Unit
 from data.seeds import Randomness
 from data.shards.shardindex import AT_ONCE
 from data.shards.spans import Spans, find
-from data.store.url import base
+from data.store.url import base, remote
 from data.stream import Place
 
 _TOGETHER = 16384  # positions that are looked up together, or a step if that is more: the cost of a call is spread
@@ -190,3 +190,15 @@ def describe(doing: watch.Doing, tasks: Mapping[str, TaskData]) -> str:
         return base(sources[source].urls[found]), inner
 
     return watch.activity(doing, name, shard)
+
+
+def describe_wait(doing: watch.Doing, tasks: Mapping[str, TaskData]) -> str:
+    """What a process that is waited for is at: :func:`describe`, and what helps where that may be a transfer."""
+    stream, far = list(tasks.values())[doing.task].stream, False
+    if doing.phase == watch.READING:
+        source = stream.sources[doing.source]
+        far = remote(source.urls[source.place(doing.number)[0]])
+    elif doing.phase == watch.PLANNING:
+        far = stream.remote
+    hint = "; if a shard is still being transferred, raise loader.deadline_s (and trainer.timeout_s above it)"
+    return describe(doing, tasks) + (hint if far else "")

@@ -6,7 +6,7 @@ import logging
 from typing import Any, TypeAlias
 
 from data.loading.loader import Rejected, TaskData, prepare_at
-from data.loading.units import describe
+from data.loading.units import describe_wait
 from data.loading.watch import Watchdog, seats
 from data.store.store import Store
 from data.stream import Stream
@@ -62,7 +62,7 @@ class Samples:
     def _prepare(self) -> list[dict[str, Any]]:
         data = TaskData(self.stream, self.prepare, self.batch_size)
         seat, batches = seats(1)[0], []
-        late = Watchdog(lambda: f"held-out data: {describe(seat.doing(), {self.stream.task: data})}", *self._waits)
+        late = Watchdog(lambda: f"held-out data: {describe_wait(seat.doing(), {self.stream.task: data})}", *self._waits)
         with late.watching():
             for begin in range(0, len(self.positions), self.batch_size):
                 late.begin()

@@ -13,7 +13,14 @@ import torch
 from data.errors import InputError, RunError
 from data.loading import watch
 from data.loading.loader import StepLoader, TaskData
+from data.loading.raw import RawPrepare
+from data.shards import index
+from data.store import remote
+from data.store.cache import Cache
+from data.store.store import Store
 from data.stream import Stream
+from tests.data.shards.tars import write
+from tests.faulty_store import FaultyStore
 from tests.processes import children
 
 STUCK = "a-00005"
@@ -90,6 +97,21 @@ def test_a_stuck_sample_is_named_and_ends_the_run_at_the_deadline(loader, warnin
         assert re.fullmatch(rf"waiting for data for \d s: {what}", line), line
     message = rf"no data for 1 s, loader.deadline_s=1: {what}; the same command continues"
     assert re.fullmatch(message, str(error.value)), error.value
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("prepare", [Lengths(None, None), RawPrepare(["txt"])])
+def test_a_transfer_that_takes_longer_says_what_to_raise(tmp_path, workers, prepare, request):
+    request.addfinalizer(remote.end)
+    index.load(write(tmp_path / "a.tar", [("k.txt", bytes(5_000_000))]))
+    with FaultyStore(tmp_path) as server:
+        store = Store(Cache(tmp_path / "cache", "20MB"))
+        task = TaskData(Stream("one", f"{server.url}/slow/a.tar", 0, store=store), prepare, 1)
+        loader = StepLoader({"one": task}, 0, 1, workers=workers, warn_after_s=0.5, deadline_s=1.5)
+        hint = r"if a shard is still being transferred, raise loader.deadline_s \(and trainer.timeout_s above it\)"
+        with pytest.raises(RunError, match=rf"no data for \d s, .*; {hint}; the same command continues$"):
+            list(loader)
+        store.close()
 
 
 @pytest.mark.parametrize("which", [0, 1])
