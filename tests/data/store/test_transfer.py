@@ -120,6 +120,40 @@ def test_a_server_that_knows_no_head(faulty, store, content, fault, fresh):
     assert time.monotonic() - begin < 6  # no attempt was waited for
 
 
+def test_what_breaks_off_behind_the_last_byte_is_whole(store, content, fresh):
+    asked = []
+
+    class Endless(BaseHTTPRequestHandler):
+        """Says how long the body is, and sends it in chunks of which the last, an empty one, never comes."""
+
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            asked.append((self.command, self.headers.get("Range")))
+            behind = self.headers.get("Range") == f"bytes={SIZE}-"
+            self.send_response(416 if behind else 200)
+            self.send_header("ETag", '"one"')
+            self.send_header("Content-Length", "0" if behind else str(SIZE))
+            if self.command == "GET" and not behind:
+                self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            if self.command == "GET" and not behind:
+                self.wfile.write(f"{SIZE:x}\r\n".encode() + content + b"\r\n")
+                self.wfile.flush()
+                self.close_connection = True
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert read(store.fetch(f"http://127.0.0.1:{server.server_port}/a.tar")) == content
+        server.shutdown()
+    assert [method for method, _ in asked] == ["HEAD", "GET"]
+
+
 def test_a_slash_in_a_name_stays_one(store, content, fresh):
     asked = []
 
