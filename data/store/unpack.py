@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
+import selectors
 import signal
 import subprocess
 import time
@@ -107,18 +107,20 @@ def spool(command: str, part: Part, deadline_s: float) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     words, done = b"", 0
-    open_ = {process.stdout.fileno(), process.stderr.fileno()}
+    open_ = selectors.PollSelector()  # not select: that knows no descriptors of 1024 and more
+    for output in (process.stdout, process.stderr):
+        open_.register(output.fileno(), selectors.EVENT_READ)
     last = time.monotonic()
     try:
-        while open_:
-            ready = select.select(open_, [], [], max(0.0, last + deadline_s - time.monotonic()))[0]
+        while open_.get_map():
+            ready = open_.select(max(0.0, last + deadline_s - time.monotonic()))
             if not ready:
                 raise RunError(f"'pipe:{command}' was silent for {deadline_s:.0f} s")
-            for descriptor in ready:
+            for descriptor in (key.fd for key, _ in ready):
                 data = os.read(descriptor, _READ)
                 last = time.monotonic()
                 if not data:
-                    open_.discard(descriptor)
+                    open_.unregister(descriptor)
                 elif descriptor == process.stderr.fileno():
                     words = (words + data)[-4096:]
                 else:

@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import pickle
+import resource
 import shutil
 import tarfile
 import threading
@@ -189,6 +190,24 @@ def test_pipes(tmp_path, content):
     with pytest.raises(RunError, match=r"was silent for 1 s"):
         store.fetch(mute)
     assert list(files(tmp_path / "cache")) == ["shards"]
+
+
+def test_a_pipe_where_many_files_are_open(tmp_path, content):
+    (tmp_path / "a.tar").write_bytes(content)
+    url = f"pipe:cat {tmp_path}/a.tar"
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < 1200:
+        pytest.skip("the host allows too few open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 1200), limits[1]))
+    others = []
+    try:
+        while not others or others[-1] < 1030:
+            others.append(os.open(os.devnull, os.O_RDONLY))
+        assert read(Store(Cache(tmp_path / "cache", "10MB"), allowed_pipes=[url]).fetch(url)) == content
+    finally:
+        for one in others:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_pipe_is_another_one_in_another_folder(tmp_path, monkeypatch):
