@@ -129,12 +129,12 @@ def find_start(
             log.info(line)
         resume.check_tokenizers(str(place), found.state["tokenizers"], facts["tokenizers"], allowed)
         digests, roots = found.state["data"], (directory.path, Path(place), Path(place).parent.parent)
-        resume.check_data(digests, facts["data"], allowed, lambda name: _differs(name, digests, streams, roots))
+        resume.check_data(digests, facts["data"], allowed, lambda name: differs(name, digests, streams, roots))
         log.info("going on from step %d of %s", found.step, place)
     return found
 
 
-def _differs(
+def differs(
     name: str, digests: Mapping[str, str], streams: Mapping[str, Stream], roots: tuple[Path, ...]
 ) -> str | None:
     """How the shards of source ``name`` differ from those of the run, whose lists lie below one of ``roots``."""

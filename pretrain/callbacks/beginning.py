@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ from pretrain.provenance import provenance
 from pretrain.run import RunDirectory
 from pretrain.sharding.local import is_sharded
 from pretrain.sharding.restoring import restore_from
-from pretrain.start import Start, find_start, initialise_from, place
+from pretrain.start import Start, differs, find_start, initialise_from, place
 from pretrain.streams import damage_of
 
 log = logging.getLogger("pretrain")
@@ -105,9 +106,7 @@ class Beginning(pl.Callback):
         found = seen[0] if seen else None
         path, module.start = self._from_first((found.path if found else None, seen[1] if seen else module.start))
         module.steps_done = module.start.step
-        if self.company.agreement.rank:
-            for task, stream in self.streams.items():
-                stream.adopt(module.start.segments[task], module.start.positions[task])
+        self._agreed(lambda: self._follow(module.start))
         if is_sharded(module.model):
             found = self._agreed(lambda: self._restore(module, found, path))
         else:
@@ -118,6 +117,30 @@ class Beginning(pl.Callback):
     def _look(self, look: Look) -> tuple[checkpoint.Reader | None, Start]:
         found = look()
         return found, place(self.config, self.directory, found, self.streams)
+
+    def _follow(self, start: Start) -> None:
+        """Puts the streams of another rank where those of rank 0 stand, which has taken up what was changed on purpose.
+
+        Raises:
+            InputError: they are made of other shards or shuffled otherwise; this rank would train on other samples.
+        """
+        if not self.company.agreement.rank:
+            return
+        for task, stream in self.streams.items():
+            segments = start.segments[task]
+            changes = stream.adopt(segments, start.positions[task])
+            if changes:
+                first = {name: part["digest"] for name, part in segments[-1]["parts"].items()}
+                own = stream.fingerprint()
+                other = [name for name in sorted(own.keys() & first.keys()) if own[name] != first[name]]
+                what = changes[0].partition(":")[0]
+                if other:
+                    how = differs(other[0], first, self.streams, (self.directory.path,))
+                    what = f"source '{other[0]}' has other shards" + (f", {how}" if how else "")
+                raise InputError(
+                    f"rank {self.company.agreement.rank} on {socket.gethostname()} finds other data than rank 0 for "
+                    f"task '{task}': {what}; let all hosts have the same shards, and give all the same command"
+                )
 
     def _restore(
         self, module: Pretraining, found: checkpoint.Reader | None, path: Path | None

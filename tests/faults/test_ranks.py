@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,3 +145,28 @@ def test_a_rank_that_never_comes_is_not_waited_for_for_ever(tmp_path: Path, whic
         r"127\.0\.0\.1:\d+, and not all came: .*\(longer: trainer\.timeout_s\)",
         line,
     )
+
+
+def test_a_rank_with_other_shards_is_refused_by_name(
+    tmp_path: Path, cache_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hosts, each with a copy of its own; that of the second one lacks a shard."""
+    for host in ("first", "second"):
+        (tmp_path / host).mkdir()
+    for number, shard in enumerate(sorted(Path(cache_folder).glob("*/prose-*.tar"))):
+        for host in ("first", "second")[: 1 if number == 0 else 2]:
+            shutil.copy(shard, tmp_path / host)
+    monkeypatch.setenv("COPY", str(tmp_path / "first"))
+    command = [*COMMAND, "max_steps=4", "tasks.mlm.source=${oc.env:COPY}/*.tar", f"run_dir={tmp_path / 'run'}"]
+    other = {1: lambda: os.environ.update(COPY=str(tmp_path / "second"))}
+    assert codes_of(start_together(2, command, other)) == [2, 2]
+    assert re.search(
+        r"rank 1 on \S+ finds other data than rank 0 for task 'mlm': source 'mlm' has other shards, 1 missing "
+        r"\(prose-\S+\.tar\); let all hosts have the same shards, and give all the same command\n",
+        said(tmp_path),
+    )
+    assert codes_of(start_together(2, command)) == [0, 0]
+    # What rank 0 has taken up on purpose the others take up with it.
+    monkeypatch.setenv("COPY", str(tmp_path / "second"))
+    assert codes_of(start_together(2, [*command, "max_steps=6", "allow_changes=[data,max_steps]"])) == [0, 0]
+    assert steps_of(tmp_path / "run") == list(range(1, 7))
