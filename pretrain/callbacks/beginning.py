@@ -17,7 +17,7 @@ from torch import Tensor
 from data.errors import InputError, RunError
 from data.loading.loader import StepBatch
 from data.stream import Stream
-from pretrain import checkpoint, datacard
+from pretrain import checkpoint, datacard, mixed
 from pretrain.company import Company
 from pretrain.faults import Faults
 from pretrain.module import Pretraining
@@ -189,6 +189,9 @@ class Beginning(pl.Callback):
             look(faults, self.config, self.directory, module.model.tasks, self.streams, start.positions, size, model)
             self.company.attempts.note(0)
             faults.tell()
+            crowded = mixed.remark(self.config, self.streams.values())
+            if crowded is not None:
+                log.warning("%s", crowded)
 
     def _count(self, module: Pretraining) -> None:
         """Rank 0 looks how often the run was tried from here."""

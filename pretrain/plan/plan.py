@@ -10,7 +10,8 @@ from typing import Any
 from data.errors import InputError
 from data.loading.loader import share_of
 from data.store.store import Store
-from pretrain import exact
+from data.stream import Stream
+from pretrain import exact, mixed
 from pretrain.build import make
 from pretrain.checkpoint.retention import Retention, retention_of
 from pretrain.evaluation.heldout import check_heldout
@@ -134,6 +135,7 @@ class Planner:
         self.model = model
         self.drawn: dict[str, Drawn] = {}
         self.sizes: dict[str, int] = {}
+        self.streams: list[Stream] = []
         store = open_store(config)
         try:
             for name, task in model.tasks.items():
@@ -144,6 +146,8 @@ class Planner:
                     self._stand_in(name, task)
                 with faults.noted():
                     self._check_heldout(name, task, store)
+            crowded = mixed.remark(config, self.streams)
+            self.remarks += [crowded] if crowded is not None else []
         finally:
             store.close()
 
@@ -157,6 +161,7 @@ class Planner:
         self.remarks += [line for line in damage_of([stream]) if line not in self.remarks]
         for source in stream.sources:
             source.reach(SHARDS)
+        self.streams.append(stream)
         self.drawn[name] = draw(stream, task.prepare)
         self.sizes[name] = len(stream)
         count, why = self.drawn[name].unusable

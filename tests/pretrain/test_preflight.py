@@ -1,16 +1,21 @@
 """All that keeps a run from starting is told at once, before its first step and before anything is written down."""
 
+import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
+from rich.filesize import decimal
 
 from data.errors import InputError
 from data.shards.source import Source
 from data.store.cache import Cache
 from data.store.store import Store
+from data.stream import Stream
 from pretrain.cli import main
 from pretrain.faults import Faults
+from pretrain.mixed import mixed_bytes
 from tests.faulty_store import FaultyStore
 from tests.integration.ranks import run_together
 from tests.pretrain.test_cli import TINY, own
@@ -155,3 +160,44 @@ def test_a_fault_is_told_once():
         faults.tell()
     with pytest.raises(ZeroDivisionError), faults.noted():
         1 / 0  # noqa: B018
+
+
+def test_a_cache_that_does_not_hold_what_is_mixed_is_said_before_the_first_step(mlm, shards, tmp_path, capsys):
+    shards("own", 60, max_bytes=5 * 1024)
+    for path in (tmp_path / "shards").glob("own-*.tar"):
+        Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes(), 0))
+    size = sum(path.stat().st_size for path in (tmp_path / "shards").glob("*.tar.gz"))
+    packed = f"{tmp_path}/shards/*.tar.gz"
+    cache = (f"cache.folder={tmp_path / 'cache'}", f"cache.max_size={size // 2}")
+    assert main(mlm(packed, *cache)) == 0
+    said = capsys.readouterr().err
+    line = (
+        f"shards that are mixed at a time take {decimal(size)} of the cache of a host, and cache.max_size={size // 2}: "
+    )
+    assert line in said
+    window = re.search(r"give the run a larger cache\.max_size, or a new run order\.window=(\d+)\n", said)[1]
+    assert main(["plan", *mlm(packed, *cache), "--tflops", "1", "--json"]) == 0
+    assert any(one.startswith(line) for one in json.loads(capsys.readouterr().out)["remarks"])
+    # What is proposed, a cache that holds all, and shards that need none.
+    for source, *settings in (
+        (packed, *cache, f"order.window={window}"),
+        (packed, cache[0]),
+        (f"{tmp_path}/shards/*.tar",),
+    ):
+        assert main(["plan", *mlm(source, *settings), "--tflops", "1", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["remarks"] == []
+
+
+def test_what_hosts_share_and_what_tasks_share_is_counted_once(shards, tmp_path):
+    pattern = shards("own", 60, max_bytes=5 * 1024)
+    for path in (tmp_path / "shards").glob("own-*.tar"):
+        Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes(), 0))
+        path.unlink()
+    store = Store(Cache(tmp_path / "cache"))
+    one, two = (Stream(name, f"{pattern}.gz", 0, store=store) for name in ("one", "two"))
+    size, count = int(one.sources[0].bytes.sum()), len(one.sources[0].urls)
+    assert count > 8
+    assert mixed_bytes([one, two], count, 4) == size
+    assert mixed_bytes([one], 2, 1) == pytest.approx(size * 4 / count, abs=2)
+    assert mixed_bytes([one], 2, 2) == pytest.approx(size * 2 / count, abs=2)
+    assert mixed_bytes([one], count - 1, 1) == pytest.approx(size, abs=2)
