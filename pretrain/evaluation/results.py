@@ -78,6 +78,11 @@ def joined(*parts: Mapping[str, Any] | None) -> dict[str, Any]:
     return {kind: {name: one for part in there for name, one in part.get(kind, {}).items()} for kind in kinds}
 
 
+def step_of(found: Mapping[str, Any], metric: str) -> int:
+    """The step at which ``metric`` of ``results.json`` was measured; evaluators may measure at different ones."""
+    return int(found["metrics"][metric].get("step", found["step"]))
+
+
 def of_its_step(found: Mapping[str, Any]) -> dict[str, Any]:
     """``results.json`` of a run without the metrics that were measured last at an earlier step."""
     return {**found, "metrics": {name: one for name, one in found["metrics"].items() if "step" not in one}}

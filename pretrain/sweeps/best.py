@@ -8,6 +8,7 @@ from typing import Any
 
 from data.errors import InputError, choices
 from pretrain.ending import DONE
+from pretrain.evaluation.results import step_of
 from pretrain.launchers.frozen import FOLDER
 from pretrain.run import RunDirectory
 from pretrain.sweeps.record import Sweep, Trial
@@ -44,7 +45,7 @@ def ranking(sweep: Sweep, found: Sequence[Standing], metric: str, mode: str) -> 
     if metric not in names:
         raise InputError(f"no trial of '{sweep.path}' has measured '{metric}'; {choices(metric, names)}")
     measured = [
-        Measured(one.trial, float(result["metrics"][metric]["value"]), int(result["step"]), one.state == DONE)
+        Measured(one.trial, float(result["metrics"][metric]["value"]), step_of(result, metric), one.state == DONE)
         for one in found
         if metric in (result := results[one.trial.number]).get("metrics", {})
     ]

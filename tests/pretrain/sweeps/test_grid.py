@@ -3,6 +3,7 @@ import json
 import pytest
 
 from pretrain.cli import main
+from pretrain.run import RunDirectory
 from pretrain.sweeps.record import read
 from pretrain.sweeps.starting import ranges
 
@@ -67,6 +68,19 @@ def test_values_that_differ_in_a_slash_are_trials_of_their_own(inside):
     assert len(set(found.values())) == 3
     for override, folder in found.items():
         assert f"root: {override[10:]}\n" in (inside / "sweep" / folder / "launch/config.yaml").read_text()
+
+
+def test_the_best_trial_is_told_with_the_step_at_which_its_value_was_measured(inside, capsys):
+    assert main([*GRID, "seed=0,1"]) == 0
+    for number, trial in enumerate(read("sweep").trials):
+        directory = RunDirectory(str(inside / "sweep" / trial.folder))
+        directory.write_results(1000, {"probe/accuracy": {"value": 0.5 + number / 4}, "mlm/loss": {"value": 2.0}})
+        directory.write_results(1900, {"mlm/loss": {"value": 1.0}}, whole=False)
+    capsys.readouterr()
+    for metric, mode, numbers, step in (("probe/accuracy", "max", [1, 0], 1000), ("mlm/loss", "min", [0, 1], 1900)):
+        assert main(["sweep", "best", "sweep", "--metric", metric, "--mode", mode, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["trials"]
+        assert [(one["number"], one["step"]) for one in found] == [(number, step) for number in numbers]
 
 
 def test_what_is_no_sweep_is_named(refused, inside):
