@@ -119,7 +119,11 @@ class RunDirectory:
             replace(path, "".join(kept).encode())
         results = self.results()
         if results is not None and results["step"] > step:
-            (self.path / RESULTS).unlink()
+            known = evaluations.until(results, step)
+            if known is None:
+                (self.path / RESULTS).unlink()
+            else:
+                self._write_results(known)
         evaluations.drop_after(self.path, step)
         shown.drop_after(self.path, step)
 
@@ -176,13 +180,15 @@ class RunDirectory:
         before = None if whole else self.results()
         parts = [{"metrics": metrics, "tables": tables or {}}]
         if before is not None:
-            older = {name: {"step": before["step"], **one} for name, one in before["metrics"].items()}
-            parts.insert(0, {"metrics": older, "tables": before.get("tables", {})})
+            # What was measured later stands first: so the file is the same whichever values it was gone on with from.
+            older = {n: {"step": before["step"], **one} for n, one in before["metrics"].items() if n not in metrics}
+            said = {name: one for name, one in before.get("tables", {}).items() if name not in parts[0]["tables"]}
+            parts.append({"metrics": older, "tables": said})
         joined = evaluations.joined(*parts)
         found = {"step": step, "metrics": joined["metrics"]} | (
             {"tables": joined["tables"]} if joined["tables"] else {}
         )
-        self._write(RESULTS, json.dumps(found, indent=1) + "\n")
+        self._write_results(found)
 
     def results(self) -> dict[str, Any] | None:
         """What :meth:`write_results` wrote, None before, or where it was damaged since."""
@@ -195,6 +201,9 @@ class RunDirectory:
             log.warning("'%s' is damaged, and taken for absent; the next measurement writes it anew", path)
             return None
         return found
+
+    def _write_results(self, found: Mapping[str, Any]) -> None:
+        self._write(RESULTS, json.dumps(found, indent=1) + "\n")
 
     def _write(self, name: str, text: str) -> None:
         replace(self.path / name, text.encode())

@@ -83,6 +83,24 @@ def step_of(found: Mapping[str, Any], metric: str) -> int:
     return int(found["metrics"][metric].get("step", found["step"]))
 
 
+def until(found: Mapping[str, Any], step: int) -> dict[str, Any] | None:
+    """``results.json`` without what was measured after ``step``, as it stood when the rest was; None if there is none.
+
+    A value that a later one has replaced is not known any more; whoever measured it does so again.
+    """
+    at = {name: own for name in found["metrics"] if (own := step_of(found, name)) <= step}
+    if not at:
+        return None
+    newest, metrics = max(at.values()), {}
+    for name, own in at.items():
+        plain = {key: value for key, value in found["metrics"][name].items() if key != "step"}
+        metrics[name] = plain if own == newest else {"step": own, **plain}
+    tables = found.get("tables", {})
+    # An evaluator's table is as old as its numbers, which are named after it.
+    kept = {name: one for name, one in tables.items() if any(metric.startswith(f"{name}/") for metric in metrics)}
+    return {"step": newest, "metrics": metrics} | ({"tables": kept} if kept else {})
+
+
 def of_its_step(found: Mapping[str, Any]) -> dict[str, Any]:
     """``results.json`` of a run without the metrics that were measured last at an earlier step."""
     return {**found, "metrics": {name: one for name, one in found["metrics"].items() if "step" not in one}}

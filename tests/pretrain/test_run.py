@@ -80,6 +80,33 @@ def test_what_is_measured_less_often_stays_in_the_results_with_its_step(tmp_path
     assert run.results() == {"step": 8, "metrics": {"a": {"value": 5.0}}}
 
 
+def test_results_of_before_the_checkpoint_stay_as_they_would_stand_without_the_kill(tmp_path):
+    every = {"a": 10, "b": 100, "c": 1000}
+
+    def measure(run, first, last):
+        for step in range(first, last + 1, 10):
+            due = [name for name, n in every.items() if step % n == 0]
+            scores = {f"{name}/loss": {"value": step / every[name], "chance": 1.0} for name in due}
+            run.write_results(step, scores, {name: [step] for name in due}, whole=len(due) == len(every))
+
+    straight, killed = (RunDirectory(str(tmp_path / name)) for name in ("straight", "killed"))
+    measure(straight, 10, 1110)
+    for newest, checkpoint, kept in ((1040, 1000, "bc"), (1090, 1080, "bc"), (1110, 1100, "bc")):
+        measure(killed, 10, newest)
+        killed.rewind(checkpoint)
+        found = killed.results()
+        assert list(found["metrics"]) == [f"{name}/loss" for name in kept]
+        assert list(found["tables"]) == list(kept)
+        assert found["step"] == max(step for step in (1000, 1100) if step <= checkpoint)
+        assert "step" not in found["metrics"]["b/loss"]
+        measure(killed, checkpoint + 10, 1110)
+        assert (killed.path / "results.json").read_bytes() == (straight.path / "results.json").read_bytes()
+    assert found["metrics"]["c/loss"] == {"step": 1000, "value": 1.0, "chance": 1.0}
+    killed.rewind(990)
+    assert killed.results() is None
+    assert not (killed.path / "results.json").exists()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"step": 3}'])
 def test_damaged_results_are_taken_for_absent(tmp_path, text, caplog):
     run = RunDirectory(str(tmp_path))
