@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -127,7 +128,7 @@ def _train(arguments: list[str]) -> int:
     if composed["sweeper"]["kind"] != "grid":
         raise InputError(f"sweeper={composed['sweeper']['kind']} is for sweeps; choices: pretrain -m ..., sweeper=grid")
     SIGNALS.check()
-    if _is_finished(composed):
+    if _is_finished(composed) or _is_stopped(composed):
         return 0
     if composed["launcher"]["kind"] != "local":
         from pretrain.launchers.starting import start
@@ -174,6 +175,19 @@ def _is_finished(composed: dict[str, Any]) -> bool:
         open_log(directory, console=launch.first())
         closing.report(directory, step, composed["max_steps"])
     return step is not None
+
+
+def _is_stopped(composed: dict[str, Any]) -> bool:
+    """Whether a launcher has started this process again although the run was asked to stop."""
+    from pretrain import launch, stopmark
+
+    folder = os.path.abspath(os.path.expanduser(composed["run_dir"]))
+    found = stopmark.heeded(Path(folder))
+    if found and launch.first():
+        print(
+            f"pretrain: '{folder}' was asked to stop, and stays so; the command, given anew, continues", file=sys.stderr
+        )
+    return found
 
 
 def _option(arguments: list[str], name: str) -> str | None:

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from data.stream import Stream
+from pretrain import stopmark
 from pretrain.build import make
 from pretrain.callbacks.beginning import Beginning
 from pretrain.callbacks.checkpointing import Checkpointing
@@ -70,6 +71,8 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     check_spread(config, process.world_size)
     check_settings(config, process.world_size).tell()
     directory = RunDirectory(config["run_dir"], process.rank)
+    if process.rank == 0:
+        stopmark.take_back(directory.path)
     with Ending(directory.path if process.rank == 0 else None) as ending:
         _train(config, overrides, process, directory, ending)
 

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from data.errors import RunError
-from pretrain.runs.holder import holder
+from pretrain import stopmark
+from pretrain.runs.holder import Holder, holder
 from pretrain.runs.summary import starts
 
 _LOOK_S = 0.1
@@ -34,9 +35,31 @@ def stop(folder: Path, wait_s: float) -> str:
     found = holder(folder)
     if found.active is False:
         return "nobody is at work in it"
+    marked = stopmark.put(folder)
+    try:
+        asked = _ask(folder, found)
+    except RunError:
+        stopmark.take_back(folder)
+        raise
+    end = time.monotonic() + wait_s
+    while wait_s and holder(folder).active is not False:
+        if time.monotonic() > end:
+            raise RunError(f"{asked} was asked to stop and is still at work after {wait_s:g} s; it ends after its step")
+        time.sleep(_LOOK_S)
+    again = (
+        f"; '{folder}' cannot be written, so torchrun may start it again (launcher.max_restarts)" if not marked else ""
+    )
+    return f"{asked} {'has stopped' if wait_s else 'was asked to stop'}{again}"
+
+
+def _ask(folder: Path, found: Holder) -> str:
+    """Sends the signal; returns to whom.
+
+    Raises:
+        RunError: it cannot be sent.
+    """
     job = (starts(folder) or [{}])[-1].get("job")
-    here = found.host == socket.gethostname()
-    if here and found.pid:
+    if found.host == socket.gethostname() and found.pid:
         try:
             os.kill(found.pid, signal.SIGTERM)
         except ProcessLookupError:
@@ -46,21 +69,14 @@ def stop(folder: Path, wait_s: float) -> str:
             ) from None
         except PermissionError:
             raise RunError(f"process {found.pid} of '{folder}' is another user's") from None
-        asked = f"process {found.pid}"
-    elif job and shutil.which("scancel"):
+        return f"process {found.pid}"
+    if job and shutil.which("scancel"):
         command = ["scancel", "--signal=TERM", job]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SLURM_S, check=False)
         if done.returncode:
             raise RunError(f"'{' '.join(command)}' failed: {' '.join(done.stderr.split())}")
-        asked = f"Slurm job {job}"
-    else:
-        raise RunError(
-            f"'{folder}' is worked on by process {found.pid} on {found.host or 'another host'}; stop it there with "
-            f"`kill -TERM {found.pid}`"
-        )
-    end = time.monotonic() + wait_s
-    while wait_s and holder(folder).active is not False:
-        if time.monotonic() > end:
-            raise RunError(f"{asked} was asked to stop and is still at work after {wait_s:g} s; it ends after its step")
-        time.sleep(_LOOK_S)
-    return f"{asked} {'has stopped' if wait_s else 'was asked to stop'}"
+        return f"Slurm job {job}"
+    raise RunError(
+        f"'{folder}' is worked on by process {found.pid} on {found.host or 'another host'}; stop it there with "
+        f"`kill -TERM {found.pid}`"
+    )

@@ -3,13 +3,16 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
 from pretrain.cli import main
 from pretrain.runs.summary import summarise
-from tests.integration.runs import SMALL, kill_at, run, start, steps, wait
+from tests.integration.runs import SMALL, TEXT, kill_at, run, start, steps, wait
+from tests.processes import until
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +126,41 @@ def test_what_is_not_at_work_is_not_stopped(folder, capsys):
     assert "nobody is at work" in capsys.readouterr().out
     assert main(["runs", "stop", str(root)]) == 2
     assert "no run directory" in capsys.readouterr().err
+
+
+def test_processes_that_are_started_again_stay_stopped_until_somebody_starts_the_run(tmp_path, monkeypatch, capsys):
+    command = [*SMALL, f"run_dir={tmp_path}/a", "max_steps=100000"]
+    process = start(command)
+    until(lambda: (tmp_path / "a/metrics.jsonl").exists() and len(steps(tmp_path / "a")) > 2)
+    assert (main(["runs", "stop", f"{tmp_path}/a"]), wait(process)) == (0, 143)
+    step, mark = summarise(tmp_path / "a").step, tmp_path / "a/stop-asked"
+    assert mark.exists()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    capsys.readouterr()
+    assert main(command) == 0
+    assert f"'{tmp_path}/a' was asked to stop" in capsys.readouterr().err
+    assert (summarise(tmp_path / "a").step, summarise(tmp_path / "a").starts) == (step, 1)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert run([*command[:-1], f"max_steps={step + 1}", "schedule=constant", "allow_changes=[max_steps,schedule]"]) == 0
+    assert not mark.exists()
+    assert summarise(tmp_path / "a").step == step + 1
+
+
+@pytest.mark.slow
+def test_torchrun_does_not_start_a_stopped_run_again(tmp_path):
+    command = [sys.executable, "-m", "pretrain", *TEXT, f"run_dir={tmp_path}/a", "max_steps=1000000"]
+    command += ["launcher=torchrun", "launcher.max_restarts=3", "trainer.devices=2", "trainer.accelerator=cpu"]
+    command += ["evaluate.every_n_steps=1000000", "checkpoint.every_n_steps=1000000"]
+    agent = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    try:
+        until(lambda: (tmp_path / "a/metrics.jsonl").exists() and len(steps(tmp_path / "a")) > 2, 200)
+        assert main(["runs", "stop", f"{tmp_path}/a"]) == 0
+        _, said = agent.communicate(timeout=200)
+    finally:
+        agent.kill()
+    assert agent.returncode == 0, said[-3000:]
+    assert f"'{tmp_path}/a' was asked to stop, and stays so" in said
+    assert summarise(tmp_path / "a").starts == 1
 
 
 def test_a_run_that_is_killed_from_outside_is_told_from_one_that_failed(tmp_path):
