@@ -77,7 +77,7 @@ class Wire:
 
     def listen(self, secret: str, local: bool) -> int:
         """Opens a port, on this host alone if ``local``; who connects must say ``secret`` first."""
-        self._server = socket.create_server(("127.0.0.1" if local else "", 0), backlog=1024)
+        self._server = _open("127.0.0.1") if local else _open()
         self._server.setblocking(False)
         self._secret = secret
         self._selector.register(self._server, selectors.EVENT_READ)
@@ -125,6 +125,14 @@ class Wire:
             if isinstance(key.fileobj, socket.socket):
                 key.fileobj.close()
         self._selector.close()
+
+
+def _open(host: str = "") -> socket.socket:
+    """A port of ``host``; without one, of all addresses of this host, those of IPv6 among them where it has any."""
+    if not host and socket.has_dualstack_ipv6():
+        with contextlib.suppress(OSError):  # it knows IPv6, and none is set up
+            return socket.create_server(("", 0), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True)
+    return socket.create_server((host, 0), backlog=1024)
 
 
 _OPEN: WeakSet[Wire] = WeakSet()

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -14,12 +15,12 @@ from pretrain.lifeline import Lifeline, RankEnded
 SILENCE_S = 1.0
 
 
-def member(rank, world_size, folder, act):
+def member(rank, world_size, folder, act, address="127.0.0.1"):
     """Forks rank ``rank``; what it ends with is written to ``folder/RANK``."""
     pid = os.fork()
     if pid:
         return pid
-    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    os.environ["MASTER_ADDR"] = address
     line, found, code = Lifeline(rank, world_size, SILENCE_S), "left", 0
     try:
         with line:
@@ -45,9 +46,9 @@ def member(rank, world_size, folder, act):
         os._exit(code)
 
 
-def ends(folder, act, ranks=3, killed=()):
+def ends(folder, act, ranks=3, killed=(), address="127.0.0.1"):
     """Runs the ranks to their end; rank -> (exit code, what it ended with), and the seconds that it took."""
-    pids = [member(rank, ranks, folder, act) for rank in range(ranks)]
+    pids = [member(rank, ranks, folder, act, address) for rank in range(ranks)]
     began, found = time.monotonic(), {}
     for rank, pid in enumerate(pids):
         if rank in killed:
@@ -66,6 +67,22 @@ def ends(folder, act, ranks=3, killed=()):
 def test_all_leave(tmp_path):
     found, _ = ends(tmp_path, lambda rank: time.sleep(0.3 * rank))
     assert found == dict.fromkeys(range(3), (0, "left"))
+
+
+def has_ipv6():
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+no_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this host has no IPv6")
+
+
+@pytest.mark.parametrize("address", [pytest.param("::1", marks=no_ipv6), "127.0.0.2"])
+def test_hosts_meet_by_addresses_of_either_kind(tmp_path, address):
+    """Neither is taken for a run of one host, so rank 0 listens as for others."""
+    found, _ = ends(tmp_path, lambda rank: None, ranks=2, address=address)
+    assert found == dict.fromkeys(range(2), (0, "left"))
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -143,8 +160,6 @@ def test_a_job_that_is_stopped_as_a_whole_accuses_nobody(tmp_path):
 
 
 def test_a_stranger_is_not_heard(tmp_path):
-    import socket
-
     def act(rank):
         if rank:
             time.sleep(SILENCE_S)
