@@ -17,6 +17,7 @@ from pretrain.launch import PRETRAIN
 from pretrain.report.document import partial_of
 from pretrain.report.page import NAME, write_report
 from pretrain.run import RunDirectory
+from pretrain.signals import EXIT_STOPPED
 
 log = logging.getLogger("pretrain")
 
@@ -94,7 +95,8 @@ class Report(pl.Callback):
 
     def _done(self, cost: float) -> None:
         assert self.writer is not None
-        if self.writer.returncode < 0:  # somebody ended it, with the run or to make room; the next one writes it all
+        if self.writer.returncode < 0 or self.writer.returncode == EXIT_STOPPED:
+            # Somebody ended it, with the run or to make room; the next one writes it all.
             partial_of(self.directory.path / NAME, self.writer.pid).unlink(missing_ok=True)
         elif self.writer.returncode:
             self._fail(f"exit code {self.writer.returncode} of 'pretrain report {self.directory.path}'")

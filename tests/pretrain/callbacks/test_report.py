@@ -1,4 +1,6 @@
 import os
+import re
+import signal
 import time
 from types import SimpleNamespace
 
@@ -6,7 +8,10 @@ import pytest
 
 from pretrain.callbacks import report
 from pretrain.callbacks.report import Report
+from pretrain.report.document import partial_of
+from tests import processes
 from tests.pretrain.report.rundir import make
+from tests.processes import told
 
 RANK_0, RANK_1 = SimpleNamespace(is_global_zero=True), SimpleNamespace(is_global_zero=False)
 
@@ -102,3 +107,24 @@ def test_ctrl_c_is_not_for_the_writer_and_one_that_was_ended_is_no_failure(run, 
     until(callback, lambda: callback.writer is None)
     assert callback.written == 0
     assert caplog.text == ""
+
+
+def test_a_writer_that_was_told_to_end_is_no_failure_and_leaves_nothing(run, caplog):
+    callback = Report(run, every_s=0.01)
+    callback.on_train_start(RANK_0, None)
+    time.sleep(0.02)
+    step(callback)
+    writer = callback.writer
+
+    def listens():
+        caught = re.search(rb"SigCgt:\s*(\w+)", told(writer.pid, "status"))
+        return caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1
+
+    processes.until(listens)  # from then on it ends with a code of its own
+    partial = partial_of(run.path / "report.html", writer.pid)
+    partial.write_text("half of it")
+    callback.teardown(RANK_0, None, "fit")
+    assert writer.returncode == 143
+    assert caplog.text == ""
+    assert not partial.exists()
+    assert (run.path / "report.html").stat().st_size > 10_000
