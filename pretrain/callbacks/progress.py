@@ -28,6 +28,7 @@ class ProgressReport(pl.Callback):
         self._shown = self._began = 0.0
         self._samples = self._waited = 0.0
         self._since = 0.0
+        self._done = 0  # steps of this process, those that were gone back from among them
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Opens the bar on rank 0 of a terminal."""
@@ -52,6 +53,7 @@ class ProgressReport(pl.Callback):
     ) -> None:
         """Shows the step, not more often than an eye can follow."""
         assert isinstance(pl_module, Pretraining)
+        self._done += 1
         self._samples += self.metrics.speed["samples"]
         self._waited += self.metrics.speed["data_wait"]
         now = time.perf_counter()
@@ -67,8 +69,7 @@ class ProgressReport(pl.Callback):
         if self._bar:
             self._bar.update(self._task, completed=pl_module.steps_done, description=text)
         else:
-            done = pl_module.steps_done - pl_module.start.step
-            left = (now - self._began) / done * (self.max_steps - pl_module.steps_done)
+            left = (now - self._began) / self._done * (self.max_steps - pl_module.steps_done)
             print(
                 f"step {pl_module.steps_done}/{self.max_steps}  {text}  left {left:.0f} s", file=sys.stderr, flush=True
             )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pretrain import checkpoint
+from pretrain.callbacks import progress
 from pretrain.callbacks.metrics import Metrics
 from pretrain.soundness import decisions
 from tests.integration.runs import outcome, run, start, steps, wait
@@ -45,6 +48,26 @@ def test_a_spike_is_gone_back_from(gone_back: Path) -> None:
     positions = {row["step"]: row["position"] for row in seen(gone_back)}
     assert positions == {step: 4 * (step - 1) + (24 if step > 10 else 0) for step in range(1, 31)}
     assert checkpoint.find(gone_back).state["positions"] == {"mlm": 144}
+
+
+def test_the_time_left_is_told_also_after_going_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRETRAIN_TEST_STDERR", str(tmp_path / "stderr"))
+
+    def slowly() -> None:
+        plain = Metrics.on_train_batch_end
+
+        def wait_first(self: Metrics, *rest: Any) -> None:
+            time.sleep(0.1)
+            plain(self, *rest)
+
+        Metrics.on_train_batch_end = wait_first  # type: ignore[method-assign]
+        progress.LINE_SECONDS = 0.0
+
+    assert wait(start(command(tmp_path / "run", 14, 15, "1e6", "sick.spike=rewind", *BACK), slowly)) == 0
+    told = re.findall(r"^step (\d+)/30 .* left (\d+) s$", (tmp_path / "stderr").read_text(), re.MULTILINE)
+    left = [int(seconds) for _, seconds in told]
+    back = max(number for number, (step, _) in enumerate(told) if step == "11")
+    assert left[back] <= 3 * left[back - 1] + 3
 
 
 @pytest.mark.parametrize("from_step", [10, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 5, 15, 25))])
