@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data.errors import RunError
 from pretrain import stopmark
-from pretrain.runs.holder import Holder, holder
+from pretrain.runs.holder import Holder, holder, works
 from pretrain.runs.summary import starts
 
 _LOOK_S = 0.1
@@ -30,10 +30,10 @@ def stop(folder: Path, wait_s: float) -> str:
         What was done, in words.
 
     Raises:
-        RunError: it runs on another host outside Slurm, is somebody else's, or goes on after ``wait_s``.
+        RunError: it runs on another host outside Slurm, is somebody else's or may be, or goes on after ``wait_s``.
     """
     found = holder(folder)
-    if found.active is False:
+    if works(folder, found) is False:
         return "nobody is at work in it"
     marked = stopmark.put(folder)
     try:
@@ -42,7 +42,7 @@ def stop(folder: Path, wait_s: float) -> str:
         stopmark.take_back(folder)
         raise
     end = time.monotonic() + wait_s
-    while wait_s and holder(folder).active is not False:
+    while wait_s and works(folder, holder(folder)) is not False:
         if time.monotonic() > end:
             raise RunError(f"{asked} was asked to stop and is still at work after {wait_s:g} s; it ends after its step")
         time.sleep(_LOOK_S)
@@ -60,6 +60,11 @@ def _ask(folder: Path, found: Holder) -> str:
     """
     job = (starts(folder) or [{}])[-1].get("job")
     if found.host == socket.gethostname() and found.pid:
+        if works(folder, found) is None:
+            raise RunError(
+                f"the file system of '{folder}' has no locks, and whether process {found.pid} still is the run's "
+                f"cannot be told; look at it, then `kill -TERM {found.pid}`"
+            )
         try:
             os.kill(found.pid, signal.SIGTERM)
         except ProcessLookupError:
