@@ -59,9 +59,9 @@ class Lengths:
 def loader(shards, tmp_path):
     os.mkfifo(tmp_path / "fifo")
 
-    def make(hang, workers, deadline_s=1.0):
+    def make(hang, workers, deadline_s=1.0, steps=100):
         task = TaskData(Stream("one", shards("a", 23), 0), Lengths(hang, tmp_path / "fifo"), 4, 2)
-        return StepLoader({"one": task}, 0, 100, workers=workers, warn_after_s=0.2, deadline_s=deadline_s)
+        return StepLoader({"one": task}, 0, steps, workers=workers, warn_after_s=0.2, deadline_s=deadline_s)
 
     return make
 
@@ -116,7 +116,7 @@ def test_a_transfer_that_takes_longer_says_what_to_raise(tmp_path, workers, prep
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_worker_that_is_stopped_is_named(loader, warnings, which):
-    stalled = loader(None, 2)
+    stalled = loader(None, 2, steps=100_000)  # more than it makes before it is stopped
     steps = iter(stalled)
     for _ in range(3):
         next(steps)
