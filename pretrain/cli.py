@@ -149,7 +149,7 @@ def _train(arguments: list[str]) -> int:
     host.tune()
     from pretrain.train import train
 
-    train(composed, overrides)
+    train(composed, overrides, file)
     return 0
 
 

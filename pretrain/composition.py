@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
@@ -28,6 +29,7 @@ FREE = {
     "source",
     "heldout",
 }
+_BASE = "of_a_run"
 
 
 def groups(config_dir: str | None = None) -> dict[str, list[str]]:
@@ -47,9 +49,17 @@ def groups(config_dir: str | None = None) -> dict[str, list[str]]:
     return found
 
 
-def composed(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
-    """The config with its interpolations; raises what Hydra and OmegaConf raise."""
+def composed(overrides: Sequence[str], config_dir: str | None = None, base: DictConfig | None = None) -> DictConfig:
+    """The config with its interpolations; raises what Hydra and OmegaConf raise.
+
+    Args:
+        overrides: in Hydra's grammar.
+        config_dir: folder of the user's own groups.
+        base: a whole config to begin with instead of ``conf/train.yaml``.
+    """
     GlobalHydra.instance().clear()
+    if base is not None:
+        ConfigStore.instance().store(_BASE, base)
     own = [f"hydra.searchpath=[{quoted(f'file://{Path(config_dir).resolve()}')}]"] if config_dir else []
     with initialize_config_module("conf", version_base="1.3"):
-        return compose("train", overrides=[*overrides, *own])
+        return compose("train" if base is None else _BASE, overrides=[*overrides, *own])

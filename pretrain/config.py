@@ -25,12 +25,13 @@ from pretrain.sweeps import options as sweepers
 from pretrain.targets import check_trust
 
 
-def compose_raw(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
+def compose_raw(overrides: Sequence[str], config_dir: str | None = None, base: DictConfig | None = None) -> DictConfig:
     """The composed config with its interpolations.
 
     Args:
         overrides: in Hydra's grammar.
         config_dir: a folder of the user's own groups and experiments, searched besides the packaged ones.
+        base: a whole config to begin with instead of the packaged one.
 
     Raises:
         InputError: an override is malformed, names an unknown key or option, or gives a value of the wrong type.
@@ -39,7 +40,7 @@ def compose_raw(overrides: Sequence[str], config_dir: str | None = None) -> Dict
         raise InputError(f"--config-dir '{config_dir}' is not a folder")
     resolvers.register()
     try:
-        return composed(overrides, config_dir)
+        return composed(overrides, config_dir, base)
     except RecursionError:
         raise InputError("a config file lists itself among its defaults, directly or by way of another") from None
     except yaml.YAMLError as error:
@@ -59,7 +60,20 @@ def load(overrides: Sequence[str], config_dir: str | None = None, file: str | No
     Raises:
         InputError: see :func:`compose_raw` and :func:`pretrain.whole.read`; also values that are missing.
     """
-    resolved = _typed(written(overrides, config_dir, file), RunConfig, "")
+    return checked(written(overrides, config_dir, file), overrides)
+
+
+def checked(node: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """``node`` resolved and checked, as plain dicts, lists and scalars.
+
+    Args:
+        node: a config with its interpolations.
+        overrides: of the command line, which alone says whom the user trusts.
+
+    Raises:
+        InputError: a value is missing, of the wrong type or too small, or a file permits itself what it cannot.
+    """
+    resolved = _typed(node, RunConfig, "")
     for key, kind_of in (("launcher", launchers.kind_of), ("sweeper", sweepers.kind_of)):
         resolved[key] = _typed(OmegaConf.create(resolved[key]), kind_of(resolved[key]), f"{key}.")
     check_trust(resolved, overrides)

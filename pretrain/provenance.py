@@ -28,14 +28,20 @@ PACKAGES = (
 )
 
 
-def provenance(overrides: list[str]) -> dict[str, Any]:
-    """A row for ``starts.jsonl``."""
+def provenance(overrides: list[str], file: str | None = None) -> dict[str, Any]:
+    """A row for ``starts.jsonl``.
+
+    Args:
+        overrides: of the command line.
+        file: the whole config that they changed (``--config FILE``); None: they say everything.
+    """
     import torch
 
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "began": round(began(), 3),
         "overrides": overrides,
+        "file": None if file is None else os.path.abspath(os.path.expanduser(file)),
         "version": __version__,
         "code": code_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},

@@ -58,8 +58,13 @@ from pretrain.trunks import set_trunks
 log = logging.getLogger("pretrain")
 
 
-def train(config: dict[str, Any], overrides: list[str]) -> None:
+def train(config: dict[str, Any], overrides: list[str], file: str | None = None) -> None:
     """Starts the run that ``config`` describes, or continues it exactly where its newest checkpoint stands.
+
+    Args:
+        config: of the run, resolved.
+        overrides: of the command line.
+        file: the whole config that they changed, if there was one.
 
     Raises:
         InputError: something in the config, the data or the run directory does not fit.
@@ -74,11 +79,16 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     if process.rank == 0:
         stopmark.take_back(directory.path)
     with Ending(directory.path if process.rank == 0 else None) as ending:
-        _train(config, overrides, process, directory, ending)
+        _train(config, overrides, file, process, directory, ending)
 
 
 def _train(
-    config: dict[str, Any], overrides: list[str], process: Process, directory: RunDirectory, ending: Ending
+    config: dict[str, Any],
+    overrides: list[str],
+    file: str | None,
+    process: Process,
+    directory: RunDirectory,
+    ending: Ending,
 ) -> None:
     options = config["trainer"]
     open_log(directory, console=process.rank == 0)
@@ -111,7 +121,7 @@ def _train(
     guard = guard_of(config["sick"], list(config["tasks"]))
     module = Pretraining(model, optimizer, schedule, config["seed"], config["gradient_clip_norm"], ema, summing, guard)
     company = company_of(config["interruption"], process, directory, ending)
-    beginning = Beginning(config, overrides, directory, facts, streams, company)
+    beginning = Beginning(config, overrides, directory, facts, streams, company, file)
     callbacks = [beginning, *edge_of_a_step(config, directory, evaluators, facts, streams, company, beginning)]
     trainer = build_trainer(config, process, callbacks)
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parameters(model).items())

@@ -25,18 +25,7 @@ def read(file: str, overrides: Sequence[str]) -> DictConfig:
     Raises:
         InputError: it cannot be read, or a key is not in it.
     """
-    try:
-        found = OmegaConf.load(Path(file).expanduser())
-    except FileNotFoundError:
-        raise InputError(f"--config '{file}' is not there") from None
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"--config '{file}' cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(found, DictConfig) or not isinstance(found.get("tasks"), DictConfig):
-        raise InputError(f"--config '{file}' is not the config of a run, which has tasks")
-    before: dict[str, Any] = {"launcher": {"kind": "local"}, "sweeper": {"kind": "grid"}}
-    before["lora"] = {"rank": None, "alpha": 1.0, "layers": []}
-    for key, only in before.items():
-        found.setdefault(key, only)  # of a run from before there was a choice
+    found = whole(file, f"--config '{file}'")
     OmegaConf.set_struct(found, True)
     for one in parse(overrides):
         key = one.get_key_element()
@@ -53,4 +42,29 @@ def read(file: str, overrides: Sequence[str]) -> DictConfig:
             raise InputError(f"--config '{file}' has no '{key}'; {choices(key, [prefix + k for k in known])}") from None
         except OmegaConfBaseException as error:
             raise InputError(f"--config '{file}': {key}: {str(error).splitlines()[0]}") from None
+    return found
+
+
+def whole(file: str, name: str) -> DictConfig:
+    """The config in ``file``, as it stands there.
+
+    Args:
+        file: see :func:`read`.
+        name: of it, for messages.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    try:
+        found = OmegaConf.load(Path(file).expanduser())
+    except FileNotFoundError:
+        raise InputError(f"{name} is not there") from None
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{name} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(found, DictConfig) or not isinstance(found.get("tasks"), DictConfig):
+        raise InputError(f"{name} is not the config of a run, which has tasks")
+    before: dict[str, Any] = {"launcher": {"kind": "local"}, "sweeper": {"kind": "grid"}}
+    before["lora"] = {"rank": None, "alpha": 1.0, "layers": []}
+    for key, only in before.items():
+        found.setdefault(key, only)  # of a run from before there was a choice
     return found

@@ -50,6 +50,7 @@ class Beginning(pl.Callback):
         facts: see :func:`pretrain.start.facts_of`.
         streams: task -> its stream.
         company: of the run.
+        file: the whole config that the overrides changed, if there was one.
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class Beginning(pl.Callback):
         facts: Mapping[str, Any],
         streams: Mapping[str, Stream],
         company: Company,
+        file: str | None = None,
     ) -> None:
+        self.file = file
         self.config, self.overrides, self.directory, self.facts = config, overrides, directory, facts
         self._under_way = False
         self._last_sign: float | None = None
@@ -209,7 +212,7 @@ class Beginning(pl.Callback):
         for line in damage:
             log.warning("%s", line)
         where |= {"damage": damage} if damage else {}
-        self.directory.freeze_config(self.config, provenance(self.overrides) | where)
+        self.directory.freeze_config(self.config, provenance(self.overrides, self.file) | where)
         prepares = {name: task.prepare for name, task in module.model.tasks.items()}
         datacard.keep(self.directory.path, self.streams, prepares)
 

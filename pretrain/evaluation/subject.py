@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
 from data.store.store import Store
@@ -18,9 +19,11 @@ from pretrain.checkpoint.folder import MANIFEST
 from pretrain.evaluation.build import build_evaluators
 from pretrain.evaluation.measure import measure
 from pretrain.evaluation.scores import Scores, Table, tables_of
+from pretrain.grammar import key_of
 from pretrain.model import build_model
-from pretrain.run import STARTS, RunDirectory, is_start
+from pretrain.run import CONFIG, STARTS, RunDirectory, is_start
 from pretrain.targets import COMMAND_LINE
+from pretrain.whole import whole
 
 log = logging.getLogger("pretrain")
 
@@ -43,8 +46,12 @@ def compose(run: RunDirectory | None, state: Mapping[str, Any], given: Sequence[
     if not isinstance(own, Mapping) or not all(isinstance(own.get(key), Mapping) for key in ("encoders", "tasks")):
         raise InputError("the checkpoint does not say which encoders and tasks it is of (state.json: config)")
     starts = list(filter(is_start, run.rows(STARTS))) if run is not None else []
-    past = [one for one in (starts[-1]["overrides"] if starts else []) if _key(one) not in COMMAND_LINE]
-    composed = config.load([*past, *given], config_dir)
+    if run is not None and starts and starts[-1].get("file"):
+        base = _frozen(run)
+        composed = config.checked(config.compose_raw(given, config_dir, base), given)
+    else:
+        past = [one for one in (starts[-1]["overrides"] if starts else []) if key_of(one) not in COMMAND_LINE]
+        composed = config.load([*past, *given], config_dir)
     tasks = {}
     for name, spec in own["tasks"].items():
         heldout = composed["tasks"][name]["heldout"] if name in composed["tasks"] else None
@@ -52,8 +59,16 @@ def compose(run: RunDirectory | None, state: Mapping[str, Any], given: Sequence[
     return {**composed, "encoders": own["encoders"], "tasks": tasks, "seed": own["seed"]}
 
 
-def _key(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0]
+def _frozen(run: RunDirectory) -> DictConfig:
+    """The config that the run's latest start has left, which trusts nobody; for a start whose overrides are not all."""
+    file = run.path / CONFIG
+    found = whole(str(file), f"'{file}'")
+    for key in ("defaults", "hydra"):
+        found.pop(key, None)  # no part of a run's config, but to Hydra a word about where to look for more
+    for key in COMMAND_LINE:
+        if OmegaConf.select(found, key):
+            OmegaConf.update(found, key, [])
+    return found
 
 
 class Subject:

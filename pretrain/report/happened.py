@@ -38,9 +38,10 @@ def _starts(starts: list[Row]) -> Iterable[Event]:
         on = " on " + str(row["host"]) if row.get("host") else ""
         text = [f"{what}{on}, {device}" + (f", {threads} threads" if threads else "")]
         overrides = [str(one) for one in row.get("overrides") or []]
-        if overrides != previous and overrides:
-            text.append("pretrain " + " ".join(overrides))
-        previous = overrides
+        given = [*(["--config", str(row["file"])] if row.get("file") else []), *overrides]
+        if given != previous and given:
+            text.append("pretrain " + " ".join(given))
+        previous = given
         text += [f"damaged data: {line}" for line in row.get("damage") or ()]
         packages = row.get("packages") or {}
         code = str(row.get("code") or "")[:12]

@@ -67,5 +67,6 @@ def _start(row: Row) -> str:
     job = f", Slurm job {row['job']}" if row.get("job") else ""
     where = f"{row.get('world_size', 1)} x {row['device']} on {row['host']}{job}"
     code = f", code {row['code'][:12]}{'+' if row['code'].endswith('+') else ''}" if row.get("code") else ""
-    command = shlex.join(["pretrain", *row["overrides"]])
+    file = ["--config", row["file"]] if row.get("file") else []
+    command = shlex.join(["pretrain", *file, *row["overrides"]])
     return f"started {ago(when(row))} at step {row['step']:,}, {where}{code}: {command}"
