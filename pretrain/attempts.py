@@ -11,8 +11,10 @@ comes behind a step, measuring and saving. So such a death, if it left no word, 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +22,8 @@ from typing import Any
 from data.errors import InputError
 from pretrain.redaction import redact
 from pretrain.signals import Interrupted, Stopped
+
+log = logging.getLogger("pretrain")
 
 PROGRESS, DEATHS = "progress", "deaths.json"
 ALLOW = "attempts"
@@ -41,6 +45,7 @@ class Attempts:
     def __init__(self, folder: Path | None, most: int | None) -> None:
         self.folder, self.most = folder, most
         self._file = -1
+        self._warned = False
         self._step, self._behind = 0, False
 
     def begin(self, allowed: list[str], samples: Callable[[int], str]) -> None:
@@ -89,8 +94,7 @@ class Attempts:
         """Step ``step``, counted from 1, begins; or is ``behind`` this process, and what follows it begins."""
         by_chance = behind or self._step == 0
         self._step, self._behind = step, behind
-        if self._file >= 0:
-            os.pwrite(self._file, _line(step, by_chance, behind).encode(), 0)
+        self._put(_line(step, by_chance, behind))
 
     def __enter__(self) -> Attempts:
         return self
@@ -103,9 +107,21 @@ class Attempts:
         died = error is not None and not isinstance(error, Stopped | Interrupted) and self._step > 0
         cause = f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:300]}" if died else ""
         text = _line(self._step if died else 0, False, self._behind) + cause
-        os.pwrite(self._file, text.encode("utf-8", "backslashreplace"), 0)  # it may name a sample
-        os.close(self._file)
-        self._file = -1
+        self._put(text)
+        file, self._file = self._file, -1
+        with suppress(OSError):  # of a file system that took none of it; what ended the run is to be heard of
+            os.close(file)
+
+    def _put(self, text: str) -> None:
+        """A count that a disk in trouble loses stops nobody: at worst a death is counted in the step before its own."""
+        if self._file < 0:
+            return
+        try:
+            os.pwrite(self._file, text.encode("utf-8", "backslashreplace"), 0)  # it may name a sample
+        except OSError as error:
+            if not self._warned:
+                log.warning("'%s' cannot be written: %s; deaths in a step may not be counted", PROGRESS, error)
+            self._warned = True
 
     def _progress(self) -> tuple[int, bool, bool, str]:
         """Where the last attempt ended.

@@ -106,6 +106,7 @@ class Lease:
 
         Raises:
             RunError: it was moved or removed, or its file system was taken away.
+            OSError: the file system does not say; ask again.
         """
         if self._folder >= 0 and not _is_still(self._folder, self.path.parent):
             raise RunError(
@@ -118,6 +119,7 @@ class Lease:
 
         Raises:
             RunError: the lock file was removed, and another process has taken its place; or see :meth:`stay`.
+            OSError: the file system does not say; ask again.
         """
         self.stay()
         if not self.locking or self._file < 0 or self._is_there():
@@ -125,11 +127,14 @@ class Lease:
         former, self._file = self._file, self._opened()
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(
-                f"'{self.path}' was removed, and {self._owner()} works in this run directory now; this one stops, and "
-                "publishes nothing more"
-            ) from None
+        except OSError as error:
+            if error.errno in _HELD:
+                raise RunError(
+                    f"'{self.path}' was removed, and {self._owner()} works in this run directory now; this one stops, "
+                    "and publishes nothing more"
+                ) from None
+            former, self._file = self._file, former  # not known yet: the next look finds the same, and tries again
+            raise
         finally:
             os.close(former)
         os.pwrite(self._file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

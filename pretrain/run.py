@@ -77,6 +77,7 @@ class RunDirectory:
 
         Raises:
             RunError: another process works in it; see :meth:`pretrain.lease.Lease.hold`.
+            OSError: the file system does not say.
         """
         if self.lease is not None:
             self.lease.hold()

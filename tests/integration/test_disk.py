@@ -10,12 +10,14 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pretrain import checkpoint
+from pretrain.callbacks import edge
 from tests.integration.ranks import run_together, start_together
-from tests.integration.runs import SMALL, outcome, run, start, wait
+from tests.integration.runs import SMALL, TEXT, outcome, run, start, wait
 from tests.integration.small_disk import fill, on_small_disk, writable
 from tests.processes import until
 
@@ -78,6 +80,32 @@ def test_a_disk_that_is_full_or_read_only_for_a_while(tmp_path: Path, how: str) 
         assert outcome(run_dir) == outcome(twin)
 
     on_small_disk(tmp_path / "disk", "60m", body)
+
+
+def test_a_file_system_that_is_away_for_a_moment_between_two_saves(tmp_path: Path) -> None:
+    """As after a failover of NFS: neither the look at the lock nor the count of attempts ends the run."""
+    run_dir, errors = tmp_path / "run", tmp_path / "errors"
+
+    def sabotage() -> None:
+        stat, pwrite, looks, edge._LOOK_S = os.stat, os.pwrite, [0], 0.0
+
+        def stale(path: Any, *rest: Any, **more: Any) -> Any:
+            looks[0] += path == run_dir / "lock"
+            if path == run_dir / "lock" and 4 <= looks[0] < 7:
+                raise OSError(errno.ESTALE, "Stale file handle")
+            return stat(path, *rest, **more)
+
+        def full(handle: int, *rest: Any) -> int:
+            if 4 <= looks[0] < 7 and os.readlink(f"/proc/self/fd/{handle}").endswith("progress"):
+                raise OSError(errno.EDQUOT, "Disk quota exceeded")
+            return pwrite(handle, *rest)
+
+        os.stat, os.pwrite = stale, full
+
+    assert wait(start([*TEXT, f"run_dir={run_dir}"], told_in(errors, sabotage))) == 0
+    said = " ".join(errors.read_text().split())
+    assert said.count("cannot be looked at: [Errno 116] Stale file handle; the run goes on, and looks again") == 1
+    assert said.count("'progress' cannot be written: [Errno 122] Disk quota exceeded") == 1
 
 
 def test_what_an_untrained_model_gives_is_not_worth_a_run(tmp_path: Path) -> None:

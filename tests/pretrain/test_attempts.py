@@ -1,6 +1,7 @@
 """Deaths in the same step are counted over processes that are really killed."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -131,6 +132,24 @@ def test_a_count_that_cannot_be_read_stops_nobody(tmp_path, text):
     (tmp_path / DEATHS).write_text(text)
     (tmp_path / "progress").write_text(text)
     assert attempt(tmp_path, 7) is None
+
+
+def test_a_disk_that_takes_no_count_stops_nobody_and_hides_no_cause(tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    def work():
+        with Attempts(tmp_path, 3) as attempts:
+            attempts.begin([], str)
+            monkeypatch.setattr(os, "pwrite", full)
+            attempts.note(7)
+            attempts.note(7, behind=True)
+            raise RunError("no memory")
+
+    with pytest.raises(RunError, match="no memory"):
+        work()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "'progress' cannot be written: [Errno 122] Disk quota exceeded" in caplog.text
 
 
 def test_other_ranks_keep_no_count(tmp_path):

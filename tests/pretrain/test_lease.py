@@ -109,6 +109,24 @@ def test_an_owner_whose_place_was_taken_stops(tmp_path, monkeypatch):
         end(pid)
 
 
+def test_a_file_system_that_does_not_say_is_asked_again(tmp_path, monkeypatch):
+    lease, lockf, fails = Lease(tmp_path, "run"), fcntl.lockf, [errno.EIO]
+
+    def ill(file, flags):
+        if fails:
+            raise OSError(fails.pop(), "Input/output error")
+        return lockf(file, flags)
+
+    (tmp_path / "lock").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "lockf", ill)
+        with pytest.raises(OSError, match="Input/output error"):
+            lease.hold()
+        lease.hold()  # what was not locked is not taken for locked
+    assert holder(tmp_path) is None
+    assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} on ")
+
+
 @pytest.mark.parametrize("another", [False, True])
 def test_an_owner_whose_folder_was_moved_stops(tmp_path, another):
     folder = tmp_path / "run"
