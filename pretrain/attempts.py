@@ -21,7 +21,7 @@ from typing import Any
 
 from data.errors import InputError
 from pretrain.redaction import redact
-from pretrain.signals import Interrupted, Stopped
+from pretrain.signals import is_stop
 
 log = logging.getLogger("pretrain")
 
@@ -104,7 +104,7 @@ class Attempts:
     ) -> None:
         if self._file < 0:
             return
-        died = error is not None and not isinstance(error, Stopped | Interrupted) and self._step > 0
+        died = error is not None and not is_stop(error) and self._step > 0
         cause = f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:300]}" if died else ""
         text = _line(self._step if died else 0, False, self._behind) + cause
         self._put(text)

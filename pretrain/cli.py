@@ -17,6 +17,7 @@ from typing import Any
 from data.errors import InputError, RunError
 from pretrain import host
 from pretrain.redaction import install, redact, redacted
+from pretrain.requeue import ask_for_more
 from pretrain.said import say
 from pretrain.signals import EXIT_ERROR, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_STOPPED, SIGNALS, Stopped, exit_code
 from pretrain.terminal import open_standard_streams
@@ -127,6 +128,8 @@ def _train(arguments: list[str]) -> int:
     composed = config.load(overrides, config_dir, file)
     if composed["sweeper"]["kind"] != "grid":
         raise InputError(f"sweeper={composed['sweeper']['kind']} is for sweeps; choices: pretrain -m ..., sweeper=grid")
+    if composed["launcher"]["kind"] == "local" and composed["interruption"]["requeue"] and launch.first():
+        SIGNALS.leaving = ask_for_more  # who submits a job does not ask for its own
     SIGNALS.check()
     if _is_finished(composed) or _is_stopped(composed):
         return 0
@@ -144,6 +147,7 @@ def _train(arguments: list[str]) -> int:
             from pretrain.exact import check_exact
 
             check_exact(composed, processes)
+        SIGNALS.leaving = None  # from here on it is for rank 0
         shape = options["devices"], options["num_nodes"], composed["interruption"]["silence_s"]
         return launch.launch(given, *shape)
     host.tune()

@@ -9,11 +9,12 @@ import torch.distributed as dist
 
 from pretrain.agreement import Agreement
 from pretrain.attempts import Attempts
-from pretrain.ending import FAILED, Ending
-from pretrain.lifeline import Lifeline
+from pretrain.ending import FAILED, INTERRUPTED, Ending
+from pretrain.lifeline import Lifeline, RankEnded
 from pretrain.ranks import Process
 from pretrain.run import RunDirectory
 from pretrain.said import say_met
+from pretrain.signals import SIGNALS, is_stop
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,16 @@ class Company:
 
 def company_of(options: dict[str, Any], process: Process, directory: RunDirectory, ending: Ending) -> Company:
     """This process's part, as the config's section ``interruption`` wants it."""
-    return Company(
-        Agreement(process.rank, process.world_size),
-        Lifeline(process.rank, process.world_size, options["silence_s"], lambda text: ending.write(FAILED, text)),
-        Attempts(directory.path if process.rank == 0 else None, options["attempts"]),
-        options["requeue"],
-    )
+    attempts = Attempts(directory.path if process.rank == 0 else None, options["attempts"])
+
+    def last_word(ended: RankEnded) -> None:
+        """What unwinding would have seen to."""
+        if is_stop(ended):
+            attempts.note(0)  # no death
+            ending.write(INTERRUPTED, str(ended))
+            SIGNALS.leave()
+        else:
+            ending.write(FAILED, str(ended))
+
+    lifeline = Lifeline(process.rank, process.world_size, options["silence_s"], last_word)
+    return Company(Agreement(process.rank, process.world_size), lifeline, attempts, options["requeue"])

@@ -9,12 +9,11 @@ from types import TracebackType
 
 from data.errors import InputError, RunError
 from pretrain.redaction import redact
-from pretrain.signals import EXIT_INTERRUPTED, EXIT_STOPPED, Interrupted, Stopped
+from pretrain.signals import is_stop
 
 ENDED = "ended.json"
 DONE, INTERRUPTED, FAILED = "finished", "interrupted", "failed"
 _LONGEST = 1000
-_STOPPED = (EXIT_STOPPED, EXIT_INTERRUPTED)
 
 
 class Ending:
@@ -40,10 +39,7 @@ class Ending:
     ) -> None:
         if error is None:
             self.write(DONE, "")
-        elif (
-            isinstance(error, Stopped | Interrupted | KeyboardInterrupt)
-            or getattr(error, "code", None) in _STOPPED  # another rank was
-        ):
+        elif is_stop(error) or isinstance(error, KeyboardInterrupt):
             self.write(INTERRUPTED, str(error) or type(error).__name__)
         elif isinstance(error, InputError | RunError):
             self.write(FAILED, str(error))

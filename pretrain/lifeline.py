@@ -66,7 +66,7 @@ class Lifeline:
     """
 
     def __init__(
-        self, rank: int, world_size: int, silence_s: float, last_word: Callable[[str], None] | None = None
+        self, rank: int, world_size: int, silence_s: float, last_word: Callable[[RankEnded], None] | None = None
     ) -> None:
         self.rank, self.world_size, self.silence_s = rank, world_size, silence_s
         self._last_word = last_word
@@ -249,7 +249,7 @@ class Lifeline:
                 return
         if self.ended is not None:
             if self._last_word is not None:
-                self._last_word(self.ended.text)
+                self._last_word(RankEnded(self.ended))
             print(f"pretrain: error: {self.ended.text}", file=sys.stderr, flush=True)
             os._exit(self.ended.code)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Mapping
 
@@ -20,6 +21,17 @@ def job_of(environment: Mapping[str, str]) -> str | None:
     if array and number:
         job = f"{array}_{number}"
     return job if re.fullmatch(r"\d+(_\d+)?", job) else None
+
+
+def ask_for_more(number: int, warned: bool) -> None:
+    """Lets the job be started again that a signal has ended, if it was not cancelled.
+
+    Args:
+        number: of the signal.
+        warned: whether one came that a scheduler sends ahead of the end of a job's time.
+    """
+    if warned or (number == signal.SIGTERM and preempted()):
+        requeue()
 
 
 def requeue(environment: Mapping[str, str] = os.environ) -> bool:

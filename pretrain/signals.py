@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -24,6 +24,7 @@ EXIT_ERROR, EXIT_INPUT = 1, 2
 EXIT_STOPPED, EXIT_INTERRUPTED = 143, 130
 START_GRACE_S = 20.0
 """A start that is stuck (a dead mount, a rendezvous) ends so long after a signal; there is nothing to save yet."""
+_ASKING_S = 60.0  # for that end, where somebody is asked for another start before it
 _SAME_KEY_S = 0.5  # one Ctrl-C may arrive twice: from the terminal and from a launcher that passes it on
 _INSISTING = 3
 
@@ -44,6 +45,11 @@ class Interrupted(BaseException):
     """A wait was left because of a signal. Like KeyboardInterrupt it is no ``Exception``: it is nobody's mistake."""
 
 
+def is_stop(error: BaseException | None) -> bool:
+    """Whether ``error`` is how a run ends that a signal has stopped, in this process or in another rank."""
+    return isinstance(error, Stopped | Interrupted) or getattr(error, "code", None) in (EXIT_STOPPED, EXIT_INTERRUPTED)
+
+
 def heeded() -> list[signal.Signals]:
     """Those of :data:`STOPPING` that this process acts on: all, but the end of its terminal where ``nohup`` says so."""
     return [n for n in STOPPING if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
@@ -61,12 +67,16 @@ class Signals:
         received: the first of :data:`STOPPING`, 0 before; later ones change nothing.
         requeueing: whether one of :data:`REQUEUEING` was among them.
         running: whether training has begun, so that stopping is for the edge of a step.
+        leaving: called once, with ``received`` and ``requeueing``, where this process ends on a signal and not at the
+            edge of a step, at which the ranks would have agreed on what follows; see :meth:`leave`.
     """
 
     def __init__(self) -> None:
         self.received = 0
         self.requeueing = False
         self.running = False
+        self.leaving: Callable[[int, bool], None] | None = None
+        self._one_leaves = threading.Lock()
         self._since = 0.0
         self._process = os.getpid()
         self._waiting = 0  # number of the wait that may be cut short, 0 where there is none
@@ -139,7 +149,21 @@ class Signals:
         time.sleep(START_GRACE_S)
         if not self.running:
             print(f"pretrain: {self.described()} while it started; the same command continues", file=sys.stderr)
+            # By a thread of its own: what the start is stuck in (a log on a dead mount) may keep this one as well.
+            asking = threading.Thread(target=self.leave, name="leaving", daemon=True)
+            asking.start()
+            asking.join(_ASKING_S)
             os._exit(exit_code(self.received))
+
+    def leave(self) -> None:
+        """Before an end on a signal that is not at the edge of a step; a second call waits for the first.
+
+        The signal may have been another rank's: then it counts as what a scheduler sends.
+        """
+        with self._one_leaves:
+            ask, self.leaving = self.leaving, None
+            if ask is not None:
+                ask(self.received or signal.SIGTERM, self.requeueing)
 
     def described(self) -> str:
         """``stopped by SIGTERM``."""
@@ -152,6 +176,7 @@ class Signals:
             Stopped: a signal was received.
         """
         if self.received:
+            self.leave()
             raise Stopped(f"{self.described()} before the first step", self.received)
 
     @contextmanager

@@ -36,6 +36,7 @@ from pretrain.faults import Faults
 from pretrain.feed import Feed
 from pretrain.gradients import Gradients
 from pretrain.host import cores
+from pretrain.lifeline import RankEnded
 from pretrain.model import Model, build_model
 from pretrain.module import Pretraining
 from pretrain.optim.ema import Ema
@@ -44,7 +45,7 @@ from pretrain.preflight import look
 from pretrain.ranks import Process, check_spread, this_process
 from pretrain.run import RunDirectory, open_log
 from pretrain.settings import check_settings, schedule_of
-from pretrain.signals import SIGNALS, Interrupted, Stopped
+from pretrain.signals import SIGNALS, Interrupted, Stopped, is_stop
 from pretrain.soundness.guard import guard_of
 from pretrain.soundness.incidents import Incidents
 from pretrain.soundness.policies import rewinds_by
@@ -131,7 +132,12 @@ def _train(
         SIGNALS.check()
         with company.attempts, company.lifeline:
             trainer.fit(module, datamodule=feed)
+    except RankEnded as ended:
+        if is_stop(ended):
+            SIGNALS.leave()
+        raise
     except Interrupted:
+        SIGNALS.leave()
         raise Stopped(f"{SIGNALS.described()}, unsaved since the newest checkpoint", SIGNALS.received) from None
     finally:
         feed.close()

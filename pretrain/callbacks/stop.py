@@ -11,8 +11,8 @@ from data.loading.loader import StepBatch
 from pretrain.callbacks.checkpointing import Checkpointing
 from pretrain.company import Company
 from pretrain.module import Pretraining
-from pretrain.requeue import preempted, requeue
-from pretrain.signals import SIGNALS, Interrupted, Stopped
+from pretrain.requeue import ask_for_more
+from pretrain.signals import SIGNALS, Interrupted, Stopped, is_stop
 
 
 class StopOnSignal(pl.Callback):
@@ -53,8 +53,8 @@ class StopOnSignal(pl.Callback):
             self._go_on(pl_module)
             return
         self.checkpointing.save(trainer, pl_module, wait=True)
-        if trainer.is_global_zero:
-            self._ask_for_more(number, bool(self.company.agreement.value("requeue")))
+        if trainer.is_global_zero and self.company.requeue:
+            ask_for_more(number, bool(self.company.agreement.value("requeue")))
         raise Stopped(f"stopped by {signal.Signals(number).name} after step {pl_module.steps_done}", number)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -66,6 +66,8 @@ class StopOnSignal(pl.Callback):
         assert isinstance(pl_module, Pretraining)
         if not isinstance(exception, Interrupted) or trainer.world_size > 1:
             self.checkpointing.abandon()
+            if is_stop(exception) and not isinstance(exception, Stopped):
+                SIGNALS.leave()  # before the others hear of it: their end may be srun's reason to kill this process
             return
         where, before = "before the first step", pl_module.start.before
         if before is not None and pl_module.steps_done == pl_module.start.step:
@@ -73,13 +75,8 @@ class StopOnSignal(pl.Callback):
         if pl_module.steps_done > pl_module.start.step:
             self.checkpointing.save(trainer, pl_module, wait=True)
             where = f"after step {pl_module.steps_done}"
-        self._ask_for_more(SIGNALS.received, bool(SIGNALS.requeueing))
+        SIGNALS.leave()
         raise Stopped(f"{SIGNALS.described()} {where}", SIGNALS.received) from None
-
-    def _ask_for_more(self, number: int, warned: bool) -> None:
-        """Lets the job be started again, if it was not cancelled."""
-        if self.company.requeue and (warned or (number == signal.SIGTERM and preempted())):
-            requeue()
 
     def _go_on(self, module: Pretraining) -> None:
         self.company.attempts.note(module.steps_done + 1)

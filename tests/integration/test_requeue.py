@@ -6,11 +6,17 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import pretrain.config
+import pretrain.feed
+import pretrain.train
+from pretrain import signals
 from tests.integration.ranks import start_together
-from tests.integration.runs import SMALL, steps, wait
+from tests.integration.runs import SMALL, TEXT, start, steps, wait
+from tests.processes import until
 
 SHOW = "show job --oneliner 12"
 RUNNING, CANCELLED = "JobState=RUNNING PreemptTime=None", "JobState=COMPLETING PreemptTime=None"
@@ -37,15 +43,97 @@ def test_the_scheduler_is_asked_once(
     more: tuple[str, ...],
     asked: list[str],
 ) -> None:
-    program, run_dir = tmp_path / "scontrol", tmp_path / "run"
-    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho "{said}"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    run_dir = tmp_path / "run"
+    slurm(tmp_path, monkeypatch, said)
     pids = start_together(ranks, [*SMALL, "max_steps=1000", "evaluate.every_n_steps=1000", f"run_dir={run_dir}", *more])
     while not (run_dir / "metrics.jsonl").exists() or not steps(run_dir):
         time.sleep(0.01)
     os.kill(pids[-1], number)
     assert [wait(pid) for pid in pids] == [143] * ranks
-    file = tmp_path / "asked"
-    assert (file.read_text().splitlines() if file.exists() else []) == asked
+    assert what_was_asked(tmp_path) == asked
+
+
+@pytest.mark.parametrize("place", ["composing", "building", "stuck"])
+@pytest.mark.parametrize(
+    ("number", "ranks", "said", "more", "asked"),
+    [
+        (signal.SIGUSR1, 2, RUNNING, (), ["requeue 12"]),
+        (signal.SIGTERM, 1, CANCELLED, (), [SHOW]),
+        (signal.SIGTERM, 1, PREEMPTED, (), [SHOW, "requeue 12"]),
+        (signal.SIGINT, 1, PREEMPTED, (), []),
+        (signal.SIGTERM, 1, PREEMPTED, ("interruption.requeue=false",), []),
+    ],
+)
+def test_a_start_that_ends_by_itself_asks_too(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    ranks: int,
+    said: str,
+    more: tuple[str, ...],
+    asked: list[str],
+    place: str,
+) -> None:
+    """To Slurm it has failed: nobody else puts it back into the queue."""
+    slurm(tmp_path, monkeypatch, said)
+
+    def sabotage() -> None:
+        module, name = (pretrain.config, "load") if place == "composing" else (pretrain.train, "build_model")
+        real, signals.START_GRACE_S = getattr(module, name), 0.5
+
+        def signalled(*given: Any, **named: Any) -> Any:
+            os.kill(os.getpid(), number)
+            time.sleep(60 if place == "stuck" else 0)
+            return real(*given, **named)
+
+        setattr(module, name, signalled)
+
+    arguments = [*TEXT, f"run_dir={tmp_path / 'run'}", *more]
+    if ranks == 1:
+        pids = [start(arguments, sabotage)]
+    else:
+        pids = start_together(ranks, arguments, dict.fromkeys(range(ranks), sabotage))
+    assert [wait(pid) for pid in pids] == [130 if number == signal.SIGINT else 143] * ranks
+    assert what_was_asked(tmp_path) == asked
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_a_rank_that_waits_for_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: int) -> None:
+    """The others cannot be called off, so the ranks do not meet at the edge of a step; rank 0 asks all the same."""
+    slurm(tmp_path, monkeypatch, RUNNING)
+    run_dir = tmp_path / "run"
+
+    def sabotage() -> None:
+        real, pretrain.feed.PATIENCE_S = pretrain.feed.Course.__iter__, 0.2
+
+        def slowly(course: Any) -> Any:
+            for batch in real(course):
+                if batch.step == 3:
+                    (tmp_path / "waits").touch()
+                    time.sleep(60)
+                yield batch
+
+        pretrain.feed.Course.__iter__ = slowly  # type: ignore[method-assign]
+
+    pids = start_together(2, [*TEXT, "interruption.attempts=1", f"run_dir={run_dir}"], {slow: sabotage})
+    until(lambda: (tmp_path / "waits").exists())
+    for pid in pids:
+        os.kill(pid, signal.SIGUSR1)
+    assert [wait(pid) for pid in pids] == [143, 143]
+    assert what_was_asked(tmp_path) == ["requeue 12"]
+    # A stop that another rank had to tell of is no death.
+    assert [wait(pid) for pid in start_together(2, [*TEXT, "interruption.attempts=1", f"run_dir={run_dir}"])] == [0, 0]
+
+
+def slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """A job of which ``scontrol`` says ``said``."""
+    program = folder / "scontrol"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {folder}/asked\necho "{said}"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+
+
+def what_was_asked(folder: Path) -> list[str]:
+    file = folder / "asked"
+    return file.read_text().splitlines() if file.exists() else []
