@@ -44,6 +44,7 @@ class Pretraining(pl.LightningModule):
         last: metrics of the last step, task -> name -> scalar tensor, and ``gradient_norm`` and ``lr`` under "".
         held_out: metrics measured after the last step, empty where none was due.
         all_measured: whether these are all that the run has; some may be measured less often.
+        metrics: names of all that the run has, as in ``held_out``; None before each was measured once.
         seconds: how long the last step took to compute.
     """
 
@@ -78,6 +79,7 @@ class Pretraining(pl.LightningModule):
         self.last: dict[str, dict[str, Tensor]] = {}
         self.held_out: dict[str, float] = {}
         self.all_measured = True
+        self.metrics: set[str] | None = None
         self.seconds = 0.0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

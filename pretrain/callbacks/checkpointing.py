@@ -66,7 +66,7 @@ class Checkpointing(pl.Callback):
         self.agreement.offer(BUSY, lambda: int(self._saver is not None and self._saver.busy))
         self._saver: Saver | None = None
         self._sound: set[str] = set()
-        self._stands = False
+        self._stands = self._metric_known = self._metric_missed = False
         self._failures = 0
         self._retry_at: int | None = None
 
@@ -77,15 +77,14 @@ class Checkpointing(pl.Callback):
         if trainer.is_global_zero:
             began = checkpoint.directory_name(pl_module.start.step)
             self._sound |= {path.name for path in checkpoint.published(self.directory.checkpoints)} & {began}
-        self._stands = self._saver.peers.from_first(bool(self._sound))
+        self._stands, self._metric_known = self._saver.peers.from_first((bool(self._sound), self._was_measured()))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
     ) -> None:
         """Learns what became of an earlier save, and saves if it is due."""
         assert isinstance(pl_module, Pretraining)
-        if pl_module.all_measured:
-            self._check_metric(pl_module.held_out)
+        self._check_metric(pl_module)
         saver, step = self._running(), pl_module.steps_done
         alone = saver.peers.size == 1
         if not (saver.busy if alone else self.agreement.value(BUSY)):
@@ -206,11 +205,30 @@ class Checkpointing(pl.Callback):
         if self.agreement.rank == 0:
             self.directory.append(EVENTS, event)
 
-    def _check_metric(self, held_out: Mapping[str, float]) -> None:
+    def _was_measured(self) -> bool:
+        """Whether an earlier start of the run knew what is best."""
         metric = self.retention.metric
-        if held_out and metric is not None and f"heldout/{metric}" not in held_out:
-            names = [name.removeprefix("heldout/") for name in held_out]
-            raise InputError(f"checkpoint.keep_best.metric '{metric}' is not measured; {choices(metric, names)}")
+        paths = checkpoint.published(self.directory.checkpoints) if metric is not None else []
+        return any(checkpoint.measured(path, str(metric)) is not None for path in paths)
+
+    def _check_metric(self, module: Pretraining) -> None:
+        """As soon as all names are known, and with a warning alone where the run has come so far that it is worth it.
+
+        Raises:
+            InputError: nothing is measured under the name that says which checkpoints are best.
+        """
+        metric, known = self.retention.metric, module.metrics
+        if metric is None or not known:
+            return
+        self._metric_known |= f"heldout/{metric}" in known
+        names = [name.removeprefix("heldout/") for name in sorted(known)]
+        wrong = f"checkpoint.keep_best.metric '{metric}' is not measured; {choices(metric, names)}"
+        if not self._metric_known and module.steps_done < self.max_steps:
+            raise InputError(wrong)
+        missing = module.all_measured and bool(module.held_out) and f"heldout/{metric}" not in module.held_out
+        if missing and not self._metric_missed:
+            self._metric_missed = True
+            log.warning("%s; no checkpoint of such a step is kept as the best", wrong)
 
 
 def examine(copies: Mapping[str, Mapping[str, Tensor]], step: int) -> None:

@@ -13,7 +13,7 @@ from data.loading.loader import StepBatch
 from pretrain.callbacks.quarantine import HELD_OUT, rows, write
 from pretrain.evaluation import results, shown
 from pretrain.evaluation.measure import measure
-from pretrain.evaluation.scores import Evaluator, tables_of
+from pretrain.evaluation.scores import Evaluator, Scores, tables_of
 from pretrain.module import Pretraining
 from pretrain.run import RunDirectory
 
@@ -44,12 +44,15 @@ class Evaluation(pl.Callback):
         self.directory, self.evaluators, self.ema, self.untrained = directory, evaluators, ema, untrained
         self.every_n_steps, self.max_steps = every_n_steps, max_steps
         self._told: set[str] = set()
+        self._known: set[str] = set()
+        self._unknown = [one for one in evaluators if getattr(one, "gives", True)]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What all evaluators find before anything is learned, to compare with; the same for any number of starts."""
         assert isinstance(pl_module, Pretraining)
         if self.untrained and pl_module.steps_done == 0:
             scores = measure(pl_module.model, self.evaluators, self._failed)
+            pl_module.metrics = self._names(self.evaluators, scores)
             if trainer.is_global_zero:
                 with _a_full_disk_is_a_warning("what was measured before the first step"):
                     results.write(results.baseline_of(self.directory.path), 0, "", False, scores)
@@ -67,6 +70,7 @@ class Evaluation(pl.Callback):
                 scores = measure(pl_module.model, due, self._failed)
             pl_module.all_measured = len(due) == len(self.evaluators)
             pl_module.held_out = {f"heldout/{name}": score["value"] for name, score in scores.items()}
+            pl_module.metrics = self._names(due, scores)
             if trainer.is_global_zero:
                 self._report(step)
                 with _a_full_disk_is_a_warning(f"what was measured after step {step} (it stands in metrics.jsonl)"):
@@ -77,6 +81,12 @@ class Evaluation(pl.Callback):
         """The evaluators that measure after ``step``; all at the end."""
         every = [getattr(one, "every_n_steps", None) or self.every_n_steps for one in self.evaluators]
         return [one for one, n in zip(self.evaluators, every, strict=True) if step % n == 0 or step == self.max_steps]
+
+    def _names(self, measured: list[Evaluator], scores: Scores) -> set[str] | None:
+        """See :attr:`Pretraining.metrics`."""
+        self._known |= {f"heldout/{name}" for name in scores}
+        self._unknown = [one for one in self._unknown if one not in measured]
+        return None if self._unknown else self._known
 
     def _failed(self, evaluator: Evaluator, error: Exception) -> None:
         """What cannot be measured (all samples of one class, say) is no reason to lose what is learned."""

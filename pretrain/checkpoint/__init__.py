@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pretrain.checkpoint.reading import newest_sound as newest_sound
     from pretrain.checkpoint.reading import read as read
     from pretrain.checkpoint.retention import Retention as Retention
+    from pretrain.checkpoint.retention import measured as measured
     from pretrain.checkpoint.retention import prune as prune
     from pretrain.checkpoint.retention import retention_of as retention_of
     from pretrain.checkpoint.retention import sweep as sweep
@@ -57,7 +58,7 @@ _PLACES = {
     "pieces": ("Piece",),
     "reader": ("Reader",),
     "reading": ("content_of", "find", "find_reader", "newest", "newest_sound", "read"),
-    "retention": ("Retention", "prune", "retention_of", "sweep", "withdraw"),
+    "retention": ("Retention", "measured", "prune", "retention_of", "sweep", "withdraw"),
     "writing": ("publish",),
 }
 _WHERE = {name: module for module, names in _PLACES.items() for name in names}

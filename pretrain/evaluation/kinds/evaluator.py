@@ -29,6 +29,9 @@ class SourceEvaluator:
         tables: what the last measurement says beyond numbers.
     """
 
+    gives = True
+    """Whether it gives metrics, whose names are known once it has measured."""
+
     def __init__(
         self, sources: Mapping[str, Any], samples: int | None = None, every_n_steps: int | None = None
     ) -> None:

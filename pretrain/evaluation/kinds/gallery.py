@@ -43,6 +43,8 @@ class Gallery(EmbeddingEvaluator):
         shown: see :func:`pretrain.evaluation.exhibit.exhibit`; None until something was embedded.
     """
 
+    gives = False
+
     def __init__(
         self,
         encoders: Mapping[str, str | None],
