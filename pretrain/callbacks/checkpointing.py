@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytorch_lightning as pl
@@ -66,6 +67,7 @@ class Checkpointing(pl.Callback):
         self.agreement.offer(BUSY, lambda: int(self._saver is not None and self._saver.busy))
         self._saver: Saver | None = None
         self._sound: set[str] = set()
+        self._pruning = Lock()
         self._stands = self._metric_known = self._metric_missed = False
         self._failures = 0
         self._retry_at: int | None = None
@@ -100,51 +102,53 @@ class Checkpointing(pl.Callback):
         """Waits for what is under way."""
         self.wait(trainer)
 
-    def save(self, trainer: pl.Trainer, module: Pretraining, wait: bool = False) -> None:
+    def save(self, trainer: pl.Trainer, module: Pretraining, wait: bool = False, patience: float | None = None) -> None:
         """Saves the state after the last step; all processes call it.
 
         Args:
             trainer: of the run.
             module: of the run.
             wait: return only when it is published.
+            patience: seconds to wait until older ones are removed, which may take as long as reading them; None: for as
+                long as it takes.
 
         Raises:
             RunError: it cannot be written, where it must be.
         """
         saver, step = self._running(), module.steps_done
         if saver.step == step and wait:
-            self._take(saver.finish(), step)
+            self._take(saver.finish(patience), step)
             if self._retry_at is None:
                 return
-        self.wait(trainer)
+        self.wait(trainer, patience)
         self._retry_at = None
         saver.start(step, state_of(module), self.facts_at(module), copied=self.asynchronous and not wait)
         if wait or not self.asynchronous:
-            self._take(saver.finish(), step, must=wait)
+            self._take(saver.finish(patience), step, must=wait)
 
-    def wait(self, trainer: pl.Trainer) -> None:
-        """Returns when nothing is under way any more; all processes call it.
+    def wait(self, trainer: pl.Trainer, patience: float | None = None) -> None:
+        """Returns when nothing is under way any more; all processes call it. ``patience`` as in :meth:`save`.
 
         Raises:
             RunError: what was under way could not be written, and no older checkpoint stands.
         """
-        outcome = self._running().finish()
+        outcome = self._running().finish(patience)
         self._take(outcome, outcome.step if outcome else 0)
 
-    def abandon(self) -> None:
+    def abandon(self, patience: float | None = None) -> None:
         """Ends without a word to the other processes, which may be dead: what they have not agreed on is not published.
 
-        One process alone finishes what is under way.
+        One process alone finishes what is under way; ``patience`` as in :meth:`save`.
         """
         if self._saver is None:
             return
         if self._saver.peers.size > 1:
             self._saver.close(wait=False)  # first the others must hear of the end, in which they may be stuck
             return
-        outcome = self._saver.finish()
+        outcome = self._saver.finish(patience)
         if outcome is not None and outcome.error is not None:
             log.warning("the checkpoint of step %d could not be written: %s", outcome.step, outcome.error)
-        self._saver.close()
+        self._saver.close(patience=patience)
 
     def facts_at(self, module: Pretraining) -> dict[str, Any]:
         """What ``state.json`` says after the module's last step."""
@@ -162,7 +166,7 @@ class Checkpointing(pl.Callback):
     def _new_saver(self) -> Saver:
         group = self.agreement
         peers = Peers(group.rank, group.world_size, group.group)
-        return Saver(self.directory.checkpoints, peers, self.directory.secure, examine, self._published)
+        return Saver(self.directory.checkpoints, peers, self.directory.secure, examine, self._published, self._prune)
 
     def _running(self) -> Saver:
         assert self._saver is not None, "training has not begun"
@@ -173,7 +177,14 @@ class Checkpointing(pl.Callback):
         self._sound.add(path.name)
         try:
             checkpoint.mark(self.directory.checkpoints)
-            checkpoint.prune(self.directory.checkpoints, self.retention, self._sound)
+        except OSError as error:
+            log.warning("that a checkpoint was published could not be noted: %s", error)
+
+    def _prune(self) -> None:
+        """In a thread of rank 0; one at a time, as who had no time may have left another one behind."""
+        try:
+            with self._pruning:
+                checkpoint.prune(self.directory.checkpoints, self.retention, self._sound)
         except OSError as error:
             log.warning("older checkpoints could not be removed: %s", error)
 

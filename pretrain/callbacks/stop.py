@@ -14,6 +14,9 @@ from pretrain.module import Pretraining
 from pretrain.requeue import ask_for_more
 from pretrain.signals import SIGNALS, Interrupted, Stopped, is_stop
 
+_TIDY_S = 2.0
+"""Longest wait of a stopped run for the removal of older checkpoints; what is left of it is for the next start."""
+
 
 class StopOnSignal(pl.Callback):
     """All processes agree at the next step edge, save and stop, whichever of them was signalled.
@@ -52,7 +55,7 @@ class StopOnSignal(pl.Callback):
         if not number or pl_module.steps_done == self.max_steps:
             self._go_on(pl_module)
             return
-        self.checkpointing.save(trainer, pl_module, wait=True)
+        self.checkpointing.save(trainer, pl_module, wait=True, patience=0.0)
         if trainer.is_global_zero and self.company.requeue:
             ask_for_more(number, bool(self.company.agreement.value("requeue")))
         raise Stopped(f"stopped by {signal.Signals(number).name} after step {pl_module.steps_done}", number)
@@ -65,7 +68,7 @@ class StopOnSignal(pl.Callback):
         """
         assert isinstance(pl_module, Pretraining)
         if not isinstance(exception, Interrupted) or trainer.world_size > 1:
-            self.checkpointing.abandon()
+            self.checkpointing.abandon(_TIDY_S if is_stop(exception) else None)
             if is_stop(exception) and not isinstance(exception, Stopped):
                 SIGNALS.leave()  # before the others hear of it: their end may be srun's reason to kill this process
             return
@@ -73,7 +76,7 @@ class StopOnSignal(pl.Callback):
         if before is not None and pl_module.steps_done == pl_module.start.step:
             pl_module.start = before  # the next start makes the jump that follows this step anew
         if pl_module.steps_done > pl_module.start.step:
-            self.checkpointing.save(trainer, pl_module, wait=True)
+            self.checkpointing.save(trainer, pl_module, wait=True, patience=0.0)
             where = f"after step {pl_module.steps_done}"
         SIGNALS.leave()
         raise Stopped(f"{SIGNALS.described()} {where}", SIGNALS.received) from None

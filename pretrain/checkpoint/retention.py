@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def retention_of(options: Mapping[str, Any], rewinds_by: int | None = None) -> R
     return replace(found, regular=regular, regular_last=max(1, found.last, math.ceil(rewinds_by / regular) + 1))
 
 
-def prune(root: Path, retention: Retention, known_sound: Collection[str] = (), dry: bool = False) -> list[Path]:
+def prune(root: Path, retention: Retention, known_sound: set[str] | None = None, dry: bool = False) -> list[Path]:
     """Removes what ``retention`` does not keep, and says what.
 
     Only sound checkpoints count as kept, so that the last one that can be read is never removed. Damaged ones among the
@@ -80,13 +81,14 @@ def prune(root: Path, retention: Retention, known_sound: Collection[str] = (), d
     Args:
         root: the run's ``checkpoints/``.
         retention: the rules.
-        known_sound: names of those that this process has written or verified itself; they are not read again.
+        known_sound: names of those that this process has written or verified itself; they are not read again. Gets
+            those that are found sound now.
         dry: say only.
 
     Raises:
         OSError: one could not be removed.
     """
-    verdicts = dict.fromkeys(known_sound, True)
+    verdicts = dict.fromkeys(known_sound or (), True)
     paths = published(root)
     keep = _newest(paths, max(1, retention.last), verdicts)
     if retention.regular is not None:
@@ -94,6 +96,8 @@ def prune(root: Path, retention: Retention, known_sound: Collection[str] = (), d
         keep |= _newest(regular, retention.regular_last, verdicts)
     keep |= {p for p in paths if retention.every_n_steps and step_of(p) % retention.every_n_steps == 0}
     keep |= _best(paths, retention, verdicts)
+    if known_sound is not None:
+        known_sound |= {name for name, sound in verdicts.items() if sound}
     removed = [path for path in paths if path not in keep]
     for path in [] if dry else removed:
         _remove(path)
@@ -120,7 +124,7 @@ def _best(paths: list[Path], retention: Retention, verdicts: dict[str, bool]) ->
     ranked = sorted((sign * v, path) for path, v in values.items() if v is not None)
     ranked.sort(key=lambda one: (one[0], -step_of(one[1])))
     sound = (path for _, path in ranked if _sound(path, verdicts))
-    return {path for path, _ in zip(sound, range(retention.best), strict=False)}
+    return set(islice(sound, retention.best))
 
 
 def measured(path: Path, metric: str) -> float | None:

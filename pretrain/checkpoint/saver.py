@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from torch import Tensor
@@ -50,17 +51,18 @@ class _Flight:
 class Saver:
     """Writes checkpoints, at most one at a time.
 
-    One process: a thread writes, publishes and prunes. Several: each writes its share in a thread; at the first step
+    One process: a thread writes and publishes. Several: each writes its share in a thread; at the first step
     edge at which all are ready (:attr:`busy` of none) they exchange what they have written, rank 0 publishes it in its
-    thread, and at a later such edge all learn that it has.
+    thread, and at a later such edge all learn that it has. Older ones are removed by another thread of rank 0, as that
+    may take as long as reading them: who has no time does not wait for it, and the next start does what is left.
 
     Args:
         root: the run's ``checkpoints/``.
         peers: who saves together.
         secure: brings to disk what must be there before the checkpoint is (metric rows); in the thread.
         examine: looks at the copies before they count (raises if they must not be published); in the thread.
-        after: called with the folder after it is published (retention); in the thread of rank 0. Its failure to remove
-            something does not undo the checkpoint.
+        after: called with the folder after it is published; in the thread of rank 0.
+        tidy: called after that (retention); in a thread of its own of rank 0.
     """
 
     root: Path
@@ -68,9 +70,11 @@ class Saver:
     secure: Callable[[], None]
     examine: Callable[[Tensors, int], None]
     after: Callable[[Path], None]
+    tidy: Callable[[], None] | None = None
     _snapshot: Snapshot = field(default_factory=Snapshot)
     _flight: _Flight | None = None
     _thread: ThreadPoolExecutor | None = None
+    _tidying: Thread | None = None
     _layout: Layout | None = None
     _share: Share | None = None
     _attempt: str = ""
@@ -83,11 +87,13 @@ class Saver:
 
     @property
     def busy(self) -> bool:
-        """Whether this process's thread is at work."""
+        """Whether a thread of this process is at work."""
         flight = self._flight
         if flight is None:
             return False
-        return not (flight.published.done() if flight.published is not None else flight.written.done())
+        if flight.published is None:
+            return not flight.written.done()
+        return not flight.published.done() or (self._tidying is not None and self._tidying.is_alive())
 
     def start(self, step: int, state: State, facts: Mapping[str, Any], copied: bool = True) -> None:
         """Lets the thread write a copy of the state. Collective; none may be under way.
@@ -111,10 +117,13 @@ class Saver:
             flight.published = self._submit(self._publish_own, flight)
         self._flight = flight
 
-    def settle(self) -> Outcome | None:
+    def settle(self, patience: float | None = None) -> Outcome | None:
         """Takes the next step of what is under way, and says what came of it if that was the last one.
 
         Collective; waits for the threads, so that it is called where no process is busy, or at the end.
+
+        Args:
+            patience: seconds to wait until older ones are removed; None: as long as it takes.
         """
         flight = self._flight
         if flight is None:
@@ -133,27 +142,30 @@ class Saver:
             return None
         failure = self.peers.from_first(flight.published.exception())
         self._flight = None
-        self.close()
+        self.close(patience=patience)
         if failure is not None and not isinstance(failure, Exception):
             raise failure
         return Outcome(flight.step, failure, flight.culprit)
 
-    def finish(self) -> Outcome | None:
-        """Waits until nothing is under way, and says what came of it. Collective."""
+    def finish(self, patience: float | None = None) -> Outcome | None:
+        """Waits until nothing is under way, and says what came of it. Collective; ``patience`` as in :meth:`settle`."""
         outcome = None
         while self._flight is not None:
-            outcome = self.settle()
+            outcome = self.settle(patience)
         return outcome
 
-    def close(self, wait: bool = True) -> None:
-        """Ends the thread when it has done what it was given; no collective. Between saves there is none to fork.
+    def close(self, wait: bool = True, patience: float | None = None) -> None:
+        """Ends the threads when they have done what they were given; no collective. Between saves none is forked.
 
         Args:
-            wait: for that; else only the end of the process does.
+            wait: for what writes; else only the end of the process does.
+            patience: see :meth:`settle`.
         """
         if self._thread is not None:
             self._thread.shutdown(wait)
             self._thread = None
+        if wait and self._tidying is not None:
+            self._tidying.join(patience)
 
     def _divide(self, state: State) -> Share:
         """What this process writes of it; the processes are asked again only where something has changed."""
@@ -192,6 +204,9 @@ class Saver:
         except OSError as error:
             self._give_up(flight.folder, error)
         self.after(path)
+        if self.tidy is not None:
+            self._tidying = Thread(target=self.tidy, name="checkpoint tidying", daemon=True)
+            self._tidying.start()
 
     def _give_up(self, folder: Path, error: BaseException) -> None:
         """Makes room again, and lets the cause be known."""

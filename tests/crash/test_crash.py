@@ -66,11 +66,16 @@ def beside_training(run: Path, recorder: Recorder, steps: int) -> None:
     """Steps with rows, a save after each that is taken while the next one goes on, and retention."""
     rows, root = Rows(run / "metrics.jsonl"), run / "checkpoints"
 
-    def kept(path: Path) -> None:
-        checkpoint.mark(root)
-        checkpoint.prune(root, KEEP, {path.name})
+    sound: set[str] = set()
 
-    saver, live = Saver(root, Peers(), rows.secure, lambda copies, step: None, kept), state(0)
+    def published(path: Path) -> None:
+        sound.add(path.name)
+        checkpoint.mark(root)
+
+    def tidy() -> None:
+        checkpoint.prune(root, KEEP, sound)
+
+    saver, live = Saver(root, Peers(), rows.secure, lambda copies, step: None, published, tidy), state(0)
     for step in range(1, steps + 1):
         for kind, pieces in state(step).items():  # in place, as training does, while the last save is under way
             for name, piece in pieces.items():

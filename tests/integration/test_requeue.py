@@ -13,7 +13,7 @@ import pytest
 import pretrain.config
 import pretrain.feed
 import pretrain.train
-from pretrain import signals
+from pretrain import checkpoint, signals
 from tests.integration.ranks import start_together
 from tests.integration.runs import SMALL, TEXT, start, steps, wait
 from tests.processes import until
@@ -123,6 +123,23 @@ def test_a_rank_that_waits_for_data(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert what_was_asked(tmp_path) == ["requeue 12"]
     # A stop that another rank had to tell of is no death.
     assert [wait(pid) for pid in start_together(2, [*TEXT, "interruption.attempts=1", f"run_dir={run_dir}"])] == [0, 0]
+
+
+def test_the_removal_of_older_checkpoints_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may take as long as reading them: longer than a scheduler waits."""
+    slurm(tmp_path, monkeypatch, RUNNING)
+    run_dir = tmp_path / "run"
+
+    def sabotage() -> None:
+        checkpoint.prune = lambda *given: time.sleep(300)  # type: ignore[assignment]
+
+    given = [*TEXT, "max_steps=100000", "checkpoint.every_n_steps=100000", "evaluate.every_n_steps=100000"]
+    pid = start([*given, f"run_dir={run_dir}"], sabotage)
+    until(lambda: (run_dir / "metrics.jsonl").exists() and steps(run_dir))
+    os.kill(pid, signal.SIGUSR1)
+    assert wait(pid, 60) == 143
+    assert what_was_asked(tmp_path) == ["requeue 12"]
+    assert checkpoint.find(run_dir).step == steps(run_dir)[-1]
 
 
 def slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:

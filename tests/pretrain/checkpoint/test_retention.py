@@ -5,7 +5,7 @@ import torch
 
 from data.errors import InputError
 from pretrain import checkpoint
-from pretrain.checkpoint import Content, Retention
+from pretrain.checkpoint import Content, Retention, retention, verify
 from pretrain.checkpoint.preflight import preflight
 from pretrain.checkpoint.retention import retention_of
 
@@ -57,6 +57,23 @@ def test_only_sound_ones_count(tmp_path):
         spoil(tmp_path / checkpoint.directory_name(step))
     checkpoint.prune(tmp_path, Retention(1, best=1, metric="loss"))
     assert steps(tmp_path) == [6, 5, 4, 2]  # 1 is best but damaged; 6 and 5 stay as evidence
+
+
+def test_no_old_one_is_read_twice_or_for_nothing(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(retention, "verify", lambda path: read.append(checkpoint.step_of(path)) or verify(path))
+    for step in range(1, 6):
+        save(tmp_path, step, loss=float(step))
+    known = {"step-00000005"}
+    keep = Retention(1, best=2, metric="loss")
+    checkpoint.prune(tmp_path, keep, known)
+    assert read == [1, 2]
+    assert known == {f"step-0000000{step}" for step in (1, 2, 5)}
+    save(tmp_path, 6, loss=6.0)
+    known.add("step-00000006")
+    checkpoint.prune(tmp_path, keep, known)
+    assert read == [1, 2]
+    assert steps(tmp_path) == [6, 2, 1]
 
 
 def test_of_equal_ones_the_newer_is_better(tmp_path):

@@ -16,6 +16,7 @@ from pretrain import checkpoint
 from pretrain.checkpoint import Content, Piece, Reader
 from pretrain.checkpoint.peers import Peers
 from pretrain.checkpoint.saver import Saver
+from tests.processes import until
 
 
 def facts(step):
@@ -68,6 +69,28 @@ def test_an_end_does_not_wait_for_a_write_that_others_would_wait_for_too(tmp_pat
     saver.close(wait=False)
     assert time.monotonic() - began < 60
     gate.set()  # or the end of this process would wait
+
+
+def test_who_has_no_time_does_not_wait_until_older_ones_are_removed(tmp_path):
+    gate, tidied = threading.Event(), []
+
+    def tidy():
+        gate.wait(120)
+        tidied.append(len(checkpoint.published(tmp_path)))
+
+    saver = Saver(tmp_path, Peers(), nothing, nothing, nothing, tidy)
+    began = time.monotonic()
+    for step in (1, 2):
+        saver.start(step, whole(values(step)), facts(step))
+        until(lambda: saver._tidying is not None)
+        assert saver.busy
+        assert saver.finish(patience=0.0).error is None
+    assert time.monotonic() - began < 60
+    assert len(checkpoint.published(tmp_path)) == 2
+    gate.set()
+    saver.start(3, whole(values(3)), facts(3))
+    saver.finish()
+    assert tidied[-1] == 3
 
 
 def test_memory_is_used_again(tmp_path):
