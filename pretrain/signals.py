@@ -42,7 +42,13 @@ class Stopped(Exception):
 
 
 class Interrupted(BaseException):
-    """A wait was left because of a signal. Like KeyboardInterrupt it is no ``Exception``: it is nobody's mistake."""
+    """A wait was left because of a signal. Like KeyboardInterrupt it is no ``Exception``: it is nobody's mistake.
+
+    Attributes:
+        left: where the run stands, for a person.
+    """
+
+    left = ", unsaved since the newest checkpoint"
 
 
 def is_stop(error: BaseException | None) -> bool:

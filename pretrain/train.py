@@ -136,9 +136,9 @@ def _train(
         if is_stop(ended):
             SIGNALS.leave()
         raise
-    except Interrupted:
+    except Interrupted as cut:
         SIGNALS.leave()
-        raise Stopped(f"{SIGNALS.described()}, unsaved since the newest checkpoint", SIGNALS.received) from None
+        raise Stopped(f"{SIGNALS.described()}{cut.left}", SIGNALS.received) from None
     finally:
         feed.close()
         store.close()
@@ -155,7 +155,7 @@ def edge_of_a_step(
     company: Company,
     beginning: Beginning,
 ) -> list[pl.Callback]:
-    """What happens after each step, in this order: measure, note, watch, show, agree, answer, save, draw, stop."""
+    """What happens after each step, in this order: measure, note, watch, show, agree, answer, save, stop, draw."""
     max_steps = config["max_steps"]
     sizes = {name: spec["batch_size"] for name, spec in config["tasks"].items()}
     metrics = Metrics(directory, config["log_every_n_steps"], config["ledger"], streams, sizes)
@@ -177,9 +177,9 @@ def edge_of_a_step(
         StepEdge(company, directory),
         Reaction(incidents, company.agreement, beginning, saving, directory, **sick["rewind"]),
         saving,
+        StopOnSignal(saving, company, max_steps),  # before what may take long at the end of a run
         Report(directory, config["report"]["enabled"], config["report"]["every_s"]),
         Tracking(directory.path, names_of(config, directory.path)),
-        StopOnSignal(saving, company, max_steps),
     ]
 
 

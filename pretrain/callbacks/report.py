@@ -24,6 +24,9 @@ log = logging.getLogger("pretrain")
 SHARE = 0.005
 """Most of the run's time that writing may take: a writer that took long is followed by a longer pause."""
 
+_END_S = 5.0
+"""For a writer that is told to end, and again for one that is killed."""
+
 UNWRITTEN = (OSError, InputError, ArithmeticError, LookupError, TypeError, ValueError)
 """What rows that are not as they should be, or a full disk, can end in. A run that is done stays done."""
 
@@ -117,12 +120,25 @@ class Report(pl.Callback):
         self.active = False
         if self.writer is not None:
             self.writer.terminate()  # what it was about to write is old already; a file is replaced as a whole
-            self.writer.wait()
+            if not self._gone():
+                self.writer.kill()
+            if not self._gone():  # not even that ends it: it waits for storage, and this process would as well
+                self._fail(f"process {self.writer.pid}, which was at it, does not end")
+                return
             self._done(0.0)
         try:
             write_report(self.directory.path)
         except UNWRITTEN as error:
             self._fail(error)
+
+    def _gone(self) -> bool:
+        """Whether the writer has ended, or does so soon."""
+        assert self.writer is not None
+        try:
+            self.writer.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """The run has ended."""

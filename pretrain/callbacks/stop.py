@@ -63,8 +63,10 @@ class StopOnSignal(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """A wait for data was cut short by a signal: alone, this process saves what it has; others are not at the edge.
 
+        It stands before the callbacks that tell of the run's end, and raises nothing, as that would keep them from it.
+
         Raises:
-            Stopped: after the checkpoint is published.
+            RunError: the checkpoint cannot be written.
         """
         assert isinstance(pl_module, Pretraining)
         if not isinstance(exception, Interrupted) or trainer.world_size > 1:
@@ -72,14 +74,13 @@ class StopOnSignal(pl.Callback):
             if is_stop(exception) and not isinstance(exception, Stopped):
                 SIGNALS.leave()  # before the others hear of it: their end may be srun's reason to kill this process
             return
-        where, before = "before the first step", pl_module.start.before
+        exception.left, before = " before the first step", pl_module.start.before
         if before is not None and pl_module.steps_done == pl_module.start.step:
             pl_module.start = before  # the next start makes the jump that follows this step anew
         if pl_module.steps_done > pl_module.start.step:
             self.checkpointing.save(trainer, pl_module, wait=True, patience=0.0)
-            where = f"after step {pl_module.steps_done}"
+            exception.left = f" after step {pl_module.steps_done}"
         SIGNALS.leave()
-        raise Stopped(f"{SIGNALS.described()} {where}", SIGNALS.received) from None
 
     def _go_on(self, module: Pretraining) -> None:
         self.company.attempts.note(module.steps_done + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pretrain.config
 import pretrain.feed
 import pretrain.train
 from pretrain import checkpoint, signals
+from pretrain.callbacks import report as callbacks_report
 from tests.integration.ranks import start_together
 from tests.integration.runs import SMALL, TEXT, start, steps, wait
 from tests.processes import until
@@ -103,26 +105,39 @@ def test_a_rank_that_waits_for_data(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     slurm(tmp_path, monkeypatch, RUNNING)
     run_dir = tmp_path / "run"
 
-    def sabotage() -> None:
-        real, pretrain.feed.PATIENCE_S = pretrain.feed.Course.__iter__, 0.2
-
-        def slowly(course: Any) -> Any:
-            for batch in real(course):
-                if batch.step == 3:
-                    (tmp_path / "waits").touch()
-                    time.sleep(60)
-                yield batch
-
-        pretrain.feed.Course.__iter__ = slowly  # type: ignore[method-assign]
-
-    pids = start_together(2, [*TEXT, "interruption.attempts=1", f"run_dir={run_dir}"], {slow: sabotage})
+    given = [*TEXT, "interruption.attempts=1", f"run_dir={run_dir}"]
+    pids = start_together(2, given, {slow: lambda: wait_for_step_4(tmp_path)})
     until(lambda: (tmp_path / "waits").exists())
     for pid in pids:
         os.kill(pid, signal.SIGUSR1)
     assert [wait(pid) for pid in pids] == [143, 143]
     assert what_was_asked(tmp_path) == ["requeue 12"]
     # A stop that another rank had to tell of is no death.
-    assert [wait(pid) for pid in start_together(2, [*TEXT, "interruption.attempts=1", f"run_dir={run_dir}"])] == [0, 0]
+    assert [wait(pid) for pid in start_together(2, given)] == [0, 0]
+
+
+def test_a_wait_that_is_left_saves_and_asks_before_it_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report may wait for storage that is as slow as that of the data."""
+    slurm(tmp_path, monkeypatch, RUNNING)
+    run_dir, errors = tmp_path / "run", tmp_path / "errors"
+
+    def sabotage() -> None:
+        wait_for_step_4(tmp_path)
+
+        def report(path: Path) -> None:
+            there = [found.name for found in checkpoint.published(run_dir / "checkpoints")]
+            (tmp_path / "reported").write_text(f"{there} {what_was_asked(tmp_path)}")
+
+        callbacks_report.write_report = report  # type: ignore[assignment]
+        sys.stderr = open(errors, "a", buffering=1)  # noqa: SIM115 - as long as the process lives
+
+    pid = start([*TEXT, "checkpoint.every_n_steps=100", f"run_dir={run_dir}"], sabotage)
+    until(lambda: (tmp_path / "waits").exists())
+    os.kill(pid, signal.SIGUSR1)
+    assert wait(pid) == 143
+    assert (tmp_path / "reported").read_text() == "['step-00000003'] ['requeue 12']"
+    assert what_was_asked(tmp_path) == ["requeue 12"]
+    assert "pretrain: stopped by SIGUSR1 after step 3; the same command continues" in errors.read_text()
 
 
 def test_the_removal_of_older_checkpoints_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +155,20 @@ def test_the_removal_of_older_checkpoints_is_not_waited_for(tmp_path: Path, monk
     assert wait(pid, 60) == 143
     assert what_was_asked(tmp_path) == ["requeue 12"]
     assert checkpoint.find(run_dir).step == steps(run_dir)[-1]
+
+
+def wait_for_step_4(folder: Path) -> None:
+    """From now on this process waits for the data of step 4 longer than a test does; with a file it says so."""
+    real, pretrain.feed.PATIENCE_S = pretrain.feed.Course.__iter__, 0.2
+
+    def slowly(course: Any) -> Any:
+        for batch in real(course):
+            if batch.step == 3:
+                (folder / "waits").touch()
+                time.sleep(300)
+            yield batch
+
+    pretrain.feed.Course.__iter__ = slowly  # type: ignore[method-assign]
 
 
 def slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:

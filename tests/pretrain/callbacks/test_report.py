@@ -1,6 +1,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -63,6 +65,20 @@ def test_at_the_end_it_is_written_once_more_whatever_is_under_way(run):
     changed = (run.path / "report.html").stat().st_mtime_ns
     callback.teardown(RANK_0, None, "fit")
     assert (run.path / "report.html").stat().st_mtime_ns == changed
+
+
+def test_a_writer_that_does_not_end_keeps_nobody(run, monkeypatch, caplog):
+    monkeypatch.setattr(report, "_END_S", 0.3)
+    callback = Report(run)
+    callback.on_train_start(RANK_0, None)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    callback.writer = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+    callback.writer.stdout.readline()
+    writer = callback.writer
+    callback.on_exception(RANK_0, None, KeyboardInterrupt())
+    assert writer.returncode == -signal.SIGKILL
+    assert (run.path / "report.html").exists()
+    writer.stdout.close()
 
 
 @pytest.mark.parametrize(("trainer", "enabled"), [(RANK_1, True), (RANK_0, False)])
