@@ -81,7 +81,7 @@ def embed(asked: Asked, store: Store, rank: int = 0, world_size: int = 1) -> dic
     torch.set_num_threads(threads)
     trained = Trained(_place(asked, there), asked.averaged, asked.roots)
     name = trained.chosen(asked.encoder)
-    device = device_of(asked.device)
+    device = device_of(there.device if there and asked.device == "auto" else asked.device)
     extractor = Extractor(trained.encoder(name).to(device), asked.pool, asked.projection, asked.layer)
     node = trained.prepare_node(name, extractor.projection is not None, **(asked.changed or {}))
     prepare = trained.prepare(name, node)

@@ -20,8 +20,9 @@ from pretrain.evaluation.build import build_evaluators
 from pretrain.evaluation.measure import measure
 from pretrain.evaluation.scores import Scores, Table, tables_of
 from pretrain.grammar import key_of
-from pretrain.model import build_model
+from pretrain.model import build_model, tokenizers
 from pretrain.run import CONFIG, STARTS, RunDirectory, is_start
+from pretrain.start import initialise_from
 from pretrain.targets import COMMAND_LINE
 from pretrain.whole import whole
 
@@ -87,11 +88,20 @@ class Subject:
     def __init__(self, composed: Mapping[str, Any], store: Store, device: torch.device, averaged: bool = False) -> None:
         if composed["data"].get("builder"):
             make(composed["data"]["builder"], "data.builder", tuple(composed["trusted_roots"])).ensure()
-        self.averaged = averaged
+        self.averaged, self._composed = averaged, composed
         self.model = build_model(composed).to(device)
         self.evaluators = build_evaluators(composed, self.model, store, composed["loader"]["workers"])
         if not self.evaluators:
             raise InputError("there is nothing to evaluate by: no task has heldout data, and no evaluator has a source")
+
+    def begin(self) -> None:
+        """Takes the weights that the run began with, where ``init_from`` names some.
+
+        Raises:
+            InputError: they are not there any more, or do not fit.
+        """
+        if self._composed["init_from"] is not None:
+            initialise_from(self._composed, self.model, tokenizers(self.model))
 
     def take(self, reader: checkpoint.Reader) -> None:
         """Takes the weights of a checkpoint, of which nothing is needed afterwards.

@@ -157,7 +157,7 @@ def _space(sweep: Sweep) -> dict[str, Any]:
         from pretrain.sweeps.space import distributions
     except ModuleNotFoundError as error:
         raise InputError(
-            f"sweeper=optuna needs the package '{error.name}', which is not installed: pip install 'pretrain[sweep]'; "
+            f"sweeper=optuna needs the package '{error.name}', which is not installed: pip install 'optuna>=4,<6'; "
             "choices without it: sweeper=grid"
         ) from None
     return distributions(sweep.search["space"])

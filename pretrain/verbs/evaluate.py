@@ -108,7 +108,9 @@ def _once(arguments: argparse.Namespace, given: list[str]) -> int:
     if run is None and arguments.out is None:
         raise InputError(f"checkpoint '{reader.path}' lies in no run directory; give --out FILE for the values")
     with _subject(arguments, given, run, reader) as subject:
-        if not arguments.untrained:
+        if arguments.untrained:
+            subject.begin()
+        else:
             subject.take(reader)
         scores, tables = subject.measure(), subject.tables
     step = 0 if arguments.untrained else reader.step

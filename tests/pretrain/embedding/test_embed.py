@@ -185,6 +185,13 @@ def test_another_recipe_in_the_same_folder_is_refused(trained, shards, tmp_path,
     assert "is no folder of embeddings" in capsys.readouterr().err
 
 
+def test_a_folder_goes_on_with_the_kind_of_device_that_it_was_begun_with(trained, shards, tmp_path, monkeypatch):
+    pattern = shards(count=3)
+    assert embed(trained, pattern, tmp_path / "out", "--encoder", "text") == 0
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # a host that has one
+    assert embed(trained, pattern, tmp_path / "out", "--encoder", "text") == 0
+
+
 def test_a_share_is_one_process_s_at_a_time(trained, shards, tmp_path, capsys):
     pattern = shards(count=3)
     embed(trained, pattern, tmp_path / "out", "--encoder", "text")

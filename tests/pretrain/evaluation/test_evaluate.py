@@ -112,6 +112,18 @@ def test_the_model_as_it_began_is_a_baseline_and_no_step(evaluated, tmp_path, ca
     assert "untrained" not in capsys.readouterr().out
 
 
+def test_a_run_that_began_with_weights_of_another_is_measured_with_those(evaluated, tmp_path):
+    evaluated(tmp_path / "first", [3])
+    directory = evaluated(tmp_path / "run", [3])
+    (row,) = directory.rows("starts.jsonl")
+    place = f"init_from={tmp_path / 'first'}"
+    directory.freeze_config(directory.frozen_config(), row | {"overrides": [*row["overrides"], place]})
+    assert evaluate(tmp_path / "run", "--untrained") == 0
+    assert evaluate(tmp_path / "first") == 0
+    first = results.read(results.path_of(tmp_path / "first", 3))
+    assert results.read(results.baseline_of(directory.path))["metrics"] == first["metrics"]
+
+
 def test_a_run_that_goes_back_drops_values_of_weights_that_will_not_be(evaluated, tmp_path):
     directory = evaluated(tmp_path / "run", [3, 6])
     evaluate(tmp_path / "run/checkpoints/step-00000003")
