@@ -142,10 +142,10 @@ def samples_seen(directory: RunDirectory, step: int) -> int:
     """How many samples, of all tasks, the run has seen in its own steps up to ``step``.
 
     Each start counts with the batches it had; what was jumped over, or seen by another run that this one goes on from,
-    does not count.
+    does not count. A start whose row is damaged counts with the batches of the one before it.
     """
     total = 0
-    for start in reversed(list(directory.rows("starts.jsonl"))):  # a later start went over what follows
+    for start in reversed(list(directory.rows("starts.jsonl", damaged=True))):  # a later start went over what follows
         if start["step"] < step:
             total += (step - start["step"]) * sum(start["batch_sizes"].values())
             step = start["step"]

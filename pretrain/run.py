@@ -111,13 +111,16 @@ class RunDirectory:
             self._files.popitem()[1].close()
 
     def rewind(self, step: int) -> None:
-        """Drops rows of steps after ``step`` and a last line that was cut short."""
+        """Drops rows of steps after ``step``, a last line that was cut short, and what is damaged behind ``step``.
+
+        Raises:
+            InputError: a line is damaged that may be of an earlier step.
+        """
         self.release()
         for path in [*(self.path / name for name in (METRICS, SPEED, EVENTS)), *self.quarantines(), *self.ledgers()]:
             if not path.exists():
                 continue
-            kept = [line for line, row in _lines(path) if row["step"] <= step]
-            replace(path, "".join(kept).encode())
+            replace(path, b"".join(_until(path, step)))
         results = self.results()
         if results is not None and results["step"] > step:
             known = evaluations.until(results, step)
@@ -136,11 +139,24 @@ class RunDirectory:
         """The ledger files, one a rank."""
         return sorted((self.path / LEDGER).glob("rank-*.jsonl"))
 
-    def rows(self, file: str) -> Iterator[dict[str, Any]]:
-        """The complete rows of ``file``."""
+    def rows(self, file: str, damaged: bool = False) -> Iterator[dict[str, Any]]:
+        """The complete rows of ``file``.
+
+        Args:
+            file: its name.
+            damaged: pass over lines that are none.
+
+        Raises:
+            InputError: a line is none.
+        """
         path = self.path / file
-        if path.exists():
-            yield from (row for _, row in _lines(path))
+        if not path.exists():
+            return
+        for number, line, row in _lines(path):
+            if row is not None:
+                yield row
+            elif not damaged:
+                raise InputError(_no_row(path, number, line))
 
     def frozen_config(self) -> dict[str, Any] | None:
         """The config of the run's latest start, None if it is new."""
@@ -210,17 +226,57 @@ class RunDirectory:
         replace(self.path / name, text.encode())
 
 
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with open(path) as file:
-        for line in file:
-            if not line.endswith("\n"):
+def _lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
+    """Number, counted from 1, line and row; None for a line that is damaged."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
                 return  # cut short by the end of the process that wrote it
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode())
                 int(row["step"])
-                yield line, row
             except (ValueError, TypeError, KeyError):
-                raise InputError(f"'{path}' holds a line that is no row with a step: {line[:60]!r}") from None
+                row = None
+            yield number, line, row
+
+
+def _no_row(path: Path, number: int, line: bytes) -> str:
+    text = line.decode(errors="backslashreplace")[:60]
+    return f"'{path}' holds a line that is no row with a step: {text!r} (line {number})"
+
+
+def _until(path: Path, step: int) -> list[bytes]:
+    """The lines of steps up to ``step``. At a damaged line the file ends, if what is behind it is of no such step.
+
+    What a checkpoint stands behind was on disk before it. So a damaged line behind the rows of its step is of what came
+    later; as is one with zeros, wherever it stands: a host that dies leaves them for what it had not brought to disk.
+
+    Raises:
+        InputError: a line is damaged, and may be of such a step.
+    """
+    kept: list[bytes] = []
+    reached, end = 0, (0, b"")
+    for number, line, row in _lines(path):
+        if row is None:
+            end = end if end[0] else (number, line)
+        elif not end[0]:
+            reached = max(reached, row["step"])
+            if row["step"] <= step:
+                kept.append(line)
+        elif row["step"] <= step:
+            reached = -1  # so there are rows that must stay on both sides
+    number, line = end
+    if not number:
+        return kept
+    if reached < 0 or (reached < step and b"\0" not in line):
+        raise InputError(
+            f"{_no_row(path, number, line)}, which may be of a step up to {step}, where the run goes on; put the file "
+            "back from a copy, or remove that line, and the same command continues"
+        )
+    log.warning(
+        "%s; it and what follows it are dropped: the run goes on from step %d", _no_row(path, number, line), step
+    )
+    return kept
 
 
 class _Terminal(logging.StreamHandler[TextIO]):

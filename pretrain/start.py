@@ -150,8 +150,8 @@ def refuse_to_begin_anew(directory: RunDirectory) -> None:
         InputError: its checkpoints are damaged or gone.
     """
     frozen = directory.frozen_config()
-    reached = max((row["step"] for row in directory.rows(METRICS)), default=0)
-    starts = [row["step"] for row in filter(is_start, directory.rows(STARTS))]
+    reached = max((row["step"] for row in directory.rows(METRICS, damaged=True)), default=0)
+    starts = [row["step"] for row in filter(is_start, directory.rows(STARTS, damaged=True))]
     lost = False
     if frozen is not None and starts:
         # A second save waits for the first, which is published or ends the run. A run that goes on from another one

@@ -46,7 +46,7 @@ def compose(run: RunDirectory | None, state: Mapping[str, Any], given: Sequence[
     own = state.get("config")
     if not isinstance(own, Mapping) or not all(isinstance(own.get(key), Mapping) for key in ("encoders", "tasks")):
         raise InputError("the checkpoint does not say which encoders and tasks it is of (state.json: config)")
-    starts = list(filter(is_start, run.rows(STARTS))) if run is not None else []
+    starts = list(filter(is_start, run.rows(STARTS, damaged=True))) if run is not None else []
     if run is not None and starts and starts[-1].get("file"):
         base = _frozen(run)
         composed = config.checked(config.compose_raw(given, config_dir, base), given)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pretrain import checkpoint
-from tests.integration.runs import SMALL, outcome, run
+from tests.integration.runs import SMALL, TEXT, outcome, run
 
 
 def flip(path: Path) -> None:
@@ -40,6 +40,36 @@ def test_falls_back_then_refuses_to_start_over(tmp_path: Path) -> None:
         flip(path)
     assert run(longer) == 0
     assert checkpoint.find(run_dir).step == 14
+
+
+def test_what_a_dying_host_leaves_in_files_of_rows_keeps_no_run_from_going_on(tmp_path: Path) -> None:
+    run_dir, twin = tmp_path / "run", tmp_path / "twin"
+    command = [*TEXT, "evaluate.every_n_steps=100", "ledger=true", f"run_dir={run_dir}"]
+    assert run([*command, "max_steps=5"]) == 0
+    with open(run_dir / "starts.jsonl", "ab") as file:
+        file.write(b"\0" * 300 + b"\n")
+    for name in ("metrics.jsonl", "speed.jsonl", "events.jsonl", "quarantine.jsonl", "ledger/rank-0.jsonl"):
+        with open(run_dir / name, "ab") as file:
+            file.write(b"\0" * 300 + b'{"step": 7}\n{"step": 8}\n')
+    assert run(command) == 0
+    assert "metrics.jsonl' holds a line that is no row with a step: '\\x00" in (run_dir / "log.txt").read_text()
+    assert run([*command, f"run_dir={twin}", "max_steps=5"]) == 0
+    assert run([*command, f"run_dir={twin}"]) == 0
+    assert outcome(run_dir) == outcome(twin)
+
+
+def test_without_a_checkpoint_it_begins_anew_all_the_same(tmp_path: Path) -> None:
+    """A host that dies before the first save leaves such files, too."""
+    run_dir = tmp_path / "run"
+    command = [*TEXT, f"run_dir={run_dir}"]
+    assert run([*command, "max_steps=1"]) == 0
+    shutil.rmtree(run_dir / "checkpoints")
+    (run_dir / "published").unlink()
+    for name in ("metrics.jsonl", "starts.jsonl"):
+        with open(run_dir / name, "ab") as file:
+            file.write(b"\0" * 300 + b"\n")
+    assert run(command) == 0
+    assert checkpoint.find(run_dir).step == 12
 
 
 @pytest.mark.parametrize("steps", [12, 3])  # after a single one, nothing but the word that it was published says so

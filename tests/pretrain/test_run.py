@@ -50,8 +50,43 @@ def test_a_torn_line_alone_is_dropped_even_if_it_is_json(tmp_path):
 def test_a_damaged_line_in_the_middle_is_named(tmp_path):
     run = RunDirectory(str(tmp_path))
     (run.path / METRICS).write_text('{"step": 1}\nnonsense\n{"step": 3}\n')
-    with pytest.raises(InputError, match=r"metrics.jsonl' holds a line that is no row with a step: 'nonsense"):
+    text = r"metrics.jsonl' holds a line that is no row with a step: 'nonsense\\n' \(line 2\)"
+    with pytest.raises(InputError, match=f"{text}, which may be of a step up to 3, .* remove that line"):
         run.rewind(3)
+    with pytest.raises(InputError, match=text):
+        list(run.rows(METRICS))
+    assert [row["step"] for row in run.rows(METRICS, damaged=True)] == [1, 3]
+
+
+HOLE = b"\0" * 200 + b'{"step": 5}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "left"),
+    [
+        (b'{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st\xffp": 4}\n{"step": 5}\n', 2),  # a damaged byte, no UTF-8
+        (b'{"step": 1}\n{"step": 2}\n{"s4ep": 3}\n', 2),
+        (b'{"step": 1}\n{"step": 2}\n' + HOLE + b'{"step": 6}\n', 2),  # a host died, and a later start went on
+        (b'{"step": 1}\n' + HOLE, 1),  # rows that are not of each step
+        (HOLE, 0),
+    ],
+)
+def test_what_is_damaged_behind_the_checkpoint_is_dropped(tmp_path, caplog, content, left):
+    run = RunDirectory(str(tmp_path))
+    (run.path / METRICS).write_bytes(content)
+    run.rewind(2)
+    assert (run.path / METRICS).read_bytes().splitlines() == content.splitlines()[:left]
+    assert "it and what follows it are dropped: the run goes on from step 2" in caplog.text
+
+
+@pytest.mark.parametrize("bad", [b'{"st\xffp": 2}\n', HOLE, b"\n"])
+def test_what_is_damaged_between_rows_that_must_stay_is_refused(tmp_path, bad):
+    run = RunDirectory(str(tmp_path))
+    content = b'{"step": 1}\n' + bad + b'{"step": 3}\n'
+    (run.path / METRICS).write_bytes(content)
+    with pytest.raises(InputError, match=r"metrics.jsonl' holds a line that is no row .* \(line 2\)"):
+        run.rewind(3)
+    assert (run.path / METRICS).read_bytes() == content
 
 
 def test_config_and_results_survive(tmp_path):
