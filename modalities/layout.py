@@ -46,7 +46,10 @@ class Layout:
         return np.concatenate(([0], np.cumsum(self.lengths)))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self.device.type == "cuda":  # else the host would wait for what the device does before
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     @cached_property
     def offsets(self) -> Tensor:

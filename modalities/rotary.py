@@ -26,11 +26,19 @@ class Rotary:
         if base <= 1:
             raise InputError(f"rotary base {base} must be more than 1")
         self.frequencies = base ** (-torch.arange(0, features, 2, dtype=torch.float32, device="cpu") / features)
+        self._there: dict[torch.device, Tensor] = {}  # on devices, which a copy would be waited for in each forward
 
     def angles(self, layout: Layout, device: torch.device) -> tuple[Tensor, Tensor]:
         """(cos, sin), each (T, 1, E / 2), for the rows of ``layout``; made once a forward, used by every block."""
-        turn = (layout.position.to(torch.float32)[:, None] * self.frequencies.to(device)).unsqueeze(1)
+        turn = (layout.position.to(torch.float32)[:, None] * self._frequencies(device)).unsqueeze(1)
         return turn.cos(), turn.sin()
+
+    def _frequencies(self, device: torch.device) -> Tensor:
+        if device.type == "cpu":
+            return self.frequencies
+        if device not in self._there:
+            self._there[device] = self.frequencies.to(device)
+        return self._there[device]
 
 
 def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from pretrain.sharding.shard import reshard
 from pretrain.soundness.guard import Guard
 from pretrain.start import Start
 from pretrain.steps import TrainerStep
+from pretrain.stopwatch import Stopwatch
 
 
 class Pretraining(pl.LightningModule):
@@ -45,7 +45,7 @@ class Pretraining(pl.LightningModule):
         held_out: metrics measured after the last step, empty where none was due.
         all_measured: whether these are all that the run has; some may be measured less often.
         metrics: names of all that the run has, as in ``held_out``; None before each was measured once.
-        seconds: how long the last step took to compute.
+        stopwatch: of the last step's computing.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Pretraining(pl.LightningModule):
         self.held_out: dict[str, float] = {}
         self.all_measured = True
         self.metrics: set[str] | None = None
-        self.seconds = 0.0
+        self.stopwatch = Stopwatch()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer it was given."""
@@ -99,7 +99,7 @@ class Pretraining(pl.LightningModule):
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
         """Forward and backward of every task, then one update."""
-        began = time.perf_counter()
+        self.stopwatch.begin(self.device)
         self.last, self.held_out = {}, {}
         for part in self.locked:  # what is not trained is not disturbed either: no dropout
             if part.training:
@@ -123,7 +123,7 @@ class Pretraining(pl.LightningModule):
         if self.ema is not None:
             self.ema.update(self.steps_done)
         self.last[""] = {"gradient_norm": norm.detach(), "lr": _number(self.lr * factor)}
-        self.seconds = time.perf_counter() - began
+        self.stopwatch.end()
 
     def _update(self, sound: Tensor) -> None:
         """Changes the weights by the gradients, unless ``sound`` says that the step was not."""

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+import torch.utils.deterministic
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from data.errors import InputError
@@ -28,6 +30,8 @@ def build_trainer(config: Mapping[str, Any], process: Process, callbacks: list[p
         trainer = _trainer(options, process, callbacks)
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise InputError(f"trainer: {str(error).splitlines()[0]}") from None
+    # A deterministic run need not fill what it is going to write anyway: that only shows who reads it before.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # Its handlers would save wherever a signal happens to arrive, and run collectives there; see pretrain.signals.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer

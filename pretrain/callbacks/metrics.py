@@ -47,7 +47,7 @@ class Metrics(pl.Callback):
         """Writes the rows of the step."""
         assert isinstance(pl_module, Pretraining)
         samples = batch.count * trainer.world_size
-        self.speed = {"seconds": batch.waited + pl_module.seconds, "data_wait": batch.waited, "samples": samples}
+        self.speed = {"seconds": batch.waited, "data_wait": batch.waited, "samples": samples}
         step = pl_module.steps_done
         if self.ledger:
             for task, places in batch.places.items():
@@ -58,6 +58,7 @@ class Metrics(pl.Callback):
             return
         check_finite(pl_module.held_out, step)
         measured = {name: value for name, value in flat_row(pl_module).items() if math.isfinite(value)}
+        self.speed["seconds"] += pl_module.stopwatch.seconds()  # the device has been waited for by now
         self.row = measured | self._left_out(pl_module) | self._drawn(pl_module) | pl_module.held_out
         if trainer.is_global_zero:
             self.directory.append(METRICS, {"step": step, **self.row})

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, TypeAlias
+
+import torch
 
 from data.loading.loader import Rejected, TaskData, prepare_at
 from data.loading.units import describe_wait
@@ -17,6 +20,20 @@ log = logging.getLogger("pretrain")
 
 Waits: TypeAlias = tuple[float, float]
 WAITS: Waits = (30.0, 300.0)
+
+
+class _Moving(Sequence[dict[str, Any]]):
+    """Batches of the host, of which the device holds none but those that somebody has taken."""
+
+    def __init__(self, batches: Sequence[dict[str, Any]], device: torch.device) -> None:
+        self._batches, self._device = batches, device
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, number: Any) -> Any:
+        found: dict[str, Any] = moved(self._batches[number], self._device)
+        return found
 
 
 class Samples:
@@ -52,12 +69,12 @@ class Samples:
         self._waits = waits
         self._batches: list[dict[str, Any]] | None = None
 
-    def batches(self, model: Model) -> list[dict[str, Any]]:
-        """The prepared batches, on the model's device."""
+    def batches(self, model: Model) -> Sequence[dict[str, Any]]:
+        """The prepared batches, each on the model's device while it is looked at."""
         device = next(model.parameters()).device
         if self._batches is None:
             self._batches = self._prepare()
-        return [moved(batch, device) for batch in self._batches]
+        return _Moving(self._batches, device)
 
     def _prepare(self) -> list[dict[str, Any]]:
         data = TaskData(self.stream, self.prepare, self.batch_size)
