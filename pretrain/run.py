@@ -18,6 +18,7 @@ from pretrain.checkpoint.disk import make, replace
 from pretrain.evaluation import results as evaluations
 from pretrain.evaluation import shown
 from pretrain.lease import Lease
+from pretrain.lines import lines, no_row, until
 from pretrain.redaction import RedactingFormatter, redacted
 from pretrain.rows import Rows
 
@@ -120,7 +121,7 @@ class RunDirectory:
         for path in [*(self.path / name for name in (METRICS, SPEED, EVENTS)), *self.quarantines(), *self.ledgers()]:
             if not path.exists():
                 continue
-            replace(path, b"".join(_until(path, step)))
+            replace(path, b"".join(until(path, step)))
         results = self.results()
         if results is not None and results["step"] > step:
             known = evaluations.until(results, step)
@@ -152,11 +153,11 @@ class RunDirectory:
         path = self.path / file
         if not path.exists():
             return
-        for number, line, row in _lines(path):
+        for number, line, row in lines(path):
             if row is not None:
                 yield row
             elif not damaged:
-                raise InputError(_no_row(path, number, line))
+                raise InputError(no_row(path, number, line))
 
     def frozen_config(self) -> dict[str, Any] | None:
         """The config of the run's latest start, None if it is new."""
@@ -224,59 +225,6 @@ class RunDirectory:
 
     def _write(self, name: str, text: str) -> None:
         replace(self.path / name, text.encode())
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
-    """Number, counted from 1, line and row; None for a line that is damaged."""
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return  # cut short by the end of the process that wrote it
-            try:
-                row = json.loads(line.decode())
-                int(row["step"])
-            except (ValueError, TypeError, KeyError):
-                row = None
-            yield number, line, row
-
-
-def _no_row(path: Path, number: int, line: bytes) -> str:
-    text = line.decode(errors="backslashreplace")[:60]
-    return f"'{path}' holds a line that is no row with a step: {text!r} (line {number})"
-
-
-def _until(path: Path, step: int) -> list[bytes]:
-    """The lines of steps up to ``step``. At a damaged line the file ends, if what is behind it is of no such step.
-
-    What a checkpoint stands behind was on disk before it. So a damaged line behind the rows of its step is of what came
-    later; as is one with zeros, wherever it stands: a host that dies leaves them for what it had not brought to disk.
-
-    Raises:
-        InputError: a line is damaged, and may be of such a step.
-    """
-    kept: list[bytes] = []
-    reached, end = 0, (0, b"")
-    for number, line, row in _lines(path):
-        if row is None:
-            end = end if end[0] else (number, line)
-        elif not end[0]:
-            reached = max(reached, row["step"])
-            if row["step"] <= step:
-                kept.append(line)
-        elif row["step"] <= step:
-            reached = -1  # so there are rows that must stay on both sides
-    number, line = end
-    if not number:
-        return kept
-    if reached < 0 or (reached < step and b"\0" not in line):
-        raise InputError(
-            f"{_no_row(path, number, line)}, which may be of a step up to {step}, where the run goes on; put the file "
-            "back from a copy, or remove that line, and the same command continues"
-        )
-    log.warning(
-        "%s; it and what follows it are dropped: the run goes on from step %d", _no_row(path, number, line), step
-    )
-    return kept
 
 
 class _Terminal(logging.StreamHandler[TextIO]):
