@@ -5,6 +5,7 @@ import os
 import random
 import tarfile
 
+from data.loading.loader import StepLoader, TaskData
 from data.loading.raw import RawPrepare
 from data.stream import Place, Stream
 from tests.data.shards.tars import GNU, PAX, USTAR, write
@@ -139,3 +140,21 @@ def made(tmp_path, kinds):
     for harm in filter(None, after):
         harm()
     return stream
+
+
+def members(batch):
+    """The contents of a micro-batch, of either form."""
+    if "members" in batch:
+        return [[member.tobytes() for member in sample] for sample in batch["members"]]
+    assert batch["size"] == len(batch["edges"])
+    content = batch["bytes"].numpy().tobytes()
+    return [[content[a:b] for a, b in sample] for sample in batch["edges"].tolist()]
+
+
+def outcome(stream, prepare, workers=0, micro=None, steps=7, batch=6):
+    """(contents, places, rejected) of some steps: two epochs and more."""
+    found = []
+    for step in StepLoader({"t": TaskData(stream, prepare, batch, micro)}, 0, steps, workers=workers):
+        contents = [row for part in step.tasks["t"] for row in members(part)]
+        found.append((contents, step.places["t"].tolist(), step.rejected))
+    return found

@@ -6,24 +6,10 @@ import pytest
 from data.errors import InputError
 from data.loading import watch
 from data.loading.block import read
-from data.loading.loader import StepLoader, TaskData
 from data.loading.raw import RawPrepare
 from data.shards import spans
 from data.stream import Stream
-from tests.data.loading.layouts import KINDS, OneByOne, made
-
-
-def outcome(stream, prepare, workers=0, micro=None, steps=7, batch=6):
-    """(contents, places, rejected) of some steps: two epochs and more."""
-    found = []
-    for step in StepLoader({"t": TaskData(stream, prepare, batch, micro)}, 0, steps, workers=workers):
-        contents = []
-        for part in step.tasks["t"]:
-            content = part["bytes"].numpy().tobytes()
-            contents += [[content[a:b] for a, b in sample] for sample in part["edges"].tolist()]
-            assert part["size"] == len(part["edges"])
-        found.append((contents, step.places["t"].tolist(), step.rejected))
-    return found
+from tests.data.loading.layouts import KINDS, OneByOne, made, outcome
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,7 +16,7 @@ from data.shards import mapped
 from data.store.cache import Cache
 from data.store.store import Store
 from data.stream import Stream
-from tests.data.loading.layouts import KINDS, OneByOne, made, regular
+from tests.data.loading.layouts import KINDS, OneByOne, made, members, outcome, regular
 from tests.data.shards.tars import USTAR, write
 
 FIELDS = ["txt", "jpg"]
@@ -24,23 +24,6 @@ FIELDS = ["txt", "jpg"]
 
 def looked(prepare=FIELDS):
     return RawPrepare(prepare, views=True)
-
-
-def members(batch):
-    """The contents of a micro-batch, of either form."""
-    if "members" in batch:
-        return [[member.tobytes() for member in sample] for sample in batch["members"]]
-    content = batch["bytes"].numpy().tobytes()
-    return [[content[a:b] for a, b in sample] for sample in batch["edges"].tolist()]
-
-
-def outcome(stream, prepare, workers=0, micro=None, steps=7, batch=6):
-    """(contents, places, rejected) of some steps: two epochs and more."""
-    found = []
-    for step in StepLoader({"t": TaskData(stream, prepare, batch, micro)}, 0, steps, workers=workers):
-        contents = [row for part in step.tasks["t"] for row in members(part)]
-        found.append((contents, step.places["t"].tolist(), step.rejected))
-    return found
 
 
 def in_place(array):
