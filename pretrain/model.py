@@ -18,7 +18,6 @@ from modalities.encoder import Encoder
 from modalities.lora import add_lora
 from modalities.objective import Objective
 from modalities.prepare import Prepare, Sides
-from modalities.text.prepare import TextPrepare
 from pretrain.build import make
 from pretrain.optim.weights import Weight, task_weight
 
@@ -202,28 +201,27 @@ def check_sides(
                 f"{where}: tokenizer '{tokenizer.path}' has {tokenizer.size} entries, "
                 f"but encoders.{name}.vocab_size={entries}; set data.vocab_size={tokenizer.size}"
             )
-        if isinstance(part, TextPrepare):
-            _check_length(f"{where}.prepare{f'.{side}' if part is not prepare else ''}", part, name, encoder)
+        _check_length(f"{where}.prepare{f'.{side}' if part is not prepare else ''}", part, name, encoder)
 
 
-def _check_length(where: str, prepare: TextPrepare, name: str, encoder: Encoder) -> None:
-    """Checks that the longest text has a place in the encoder, before one comes along in the middle of training.
+def _check_length(where: str, prepare: Any, name: str, encoder: Encoder) -> None:
+    """Checks that the longest sequence has a place in the encoder, before one comes along in the middle of training.
 
     Args:
         where: the prepare's place in the config.
-        prepare: of the texts.
+        prepare: has ``longest`` where it makes so many tokens and no more, by its ``max_tokens``.
         name: of the encoder.
         encoder: has ``longest`` where it takes so many tokens and no more.
 
     Raises:
         InputError: naming the value that fits.
     """
-    room = getattr(encoder, "longest", None)
-    if room is None or prepare.longest <= room:
+    longest, room = getattr(prepare, "longest", None), getattr(encoder, "longest", None)
+    if longest is None or room is None or longest <= room:
         return
-    key, fits = f"{where}.max_tokens", prepare.max_tokens - (prepare.longest - room)
+    key, fits = f"{where}.max_tokens", prepare.max_tokens - (longest - room)
     raise InputError(
-        f"{key}={prepare.max_tokens} makes texts of up to {prepare.longest} tokens, but encoder '{name}' takes {room} "
+        f"{key}={prepare.max_tokens} makes texts of up to {longest} tokens, but encoder '{name}' takes {room} "
         f"(encoders.{name}.max_tokens); set {key}={fits}"
     )
 
