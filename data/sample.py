@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from data.errors import SampleError
 
@@ -16,11 +17,13 @@ class Sample:
         shard: base name of the tar file.
         key: the name that the members share, sub-directory included.
         members: extension (lower case, without the leading dot, ``seg.png`` for ``key.seg.png``) -> bytes.
+        ready: who prepares it -> what that has made of it before its turn (``foresee`` of a prepare).
     """
 
     shard: str
     key: str
     members: dict[str, bytes]
+    ready: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def size(self) -> int:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 _INDEXES = ("offsets", "sequence", "position")
+_HOST = torch.device("cpu")
 
 
 class Layout:
@@ -31,10 +32,16 @@ class Layout:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Every micro-batch comes from another process: no name, nothing that the lengths say as well.
+        made = {name: value for name, value in vars(self).items() if name in _INDEXES}
+        here = (self.lengths,) if self.device == _HOST else (self.lengths, self.device)
+        return (Layout, here, made) if made else (Layout, here)
+
     @property
     def total(self) -> int:
         """T, the number of rows."""
-        return int(self._bounds[-1])
+        return sum(self.lengths)
 
     @cached_property
     def uniform(self) -> int | None:

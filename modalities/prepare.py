@@ -23,6 +23,9 @@ class Prepare(Protocol):
 
     Where it adds what only an objective needs (masks, labels), an attribute ``plain`` names the class that makes an
     encoder's inputs alone; it takes arguments of the same names. Embedding and evaluating prepare samples by that.
+    Where a part of the work costs less for some samples one after the other than for each in its turn, a method
+    ``foresee(sample)`` does that part and leaves it in ``sample.ready[self]``. It may be called or not, and raises
+    nothing on account of a sample: that is for the call that makes it.
     Where a person can look at or listen to what it makes, a method ``view(item)`` gives that (:mod:`modalities.view`).
     """
 
@@ -50,11 +53,17 @@ class Sides:
 
     def __init__(self, **sides: Prepare) -> None:
         self.sides = sides
+        self._ahead = [side.foresee for side in sides.values() if hasattr(side, "foresee")]
 
     @property
     def needs(self) -> dict[str, tuple[str, ...]]:
         """The needs of all sides."""
         return joined_needs(self.sides)
+
+    def foresee(self, sample: Sample) -> None:
+        """What each side does ahead."""
+        for ahead in self._ahead:
+            ahead(sample)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Item:
         """One item a side."""

@@ -60,6 +60,19 @@ class _Trying:
                 break
         return some
 
+    def foresee(
+        self,
+        ahead: Callable[[Sample], None],
+        wanted: Sequence[tuple[int, Place]],
+        begin: int,
+        some: Sequence[Sample | SampleError],
+    ) -> None:
+        """Lets a prepare look at what was read for the positions ``wanted`` from ``begin`` on, before any is made."""
+        for (position, place), found in zip(wanted[begin:], some, strict=False):
+            if isinstance(found, Sample):
+                self.seat.preparing(position, place.source, place.number, begin, found.key)
+                ahead(found)
+
     def __call__(
         self, position: int, place: Place, done: int, found: Sample | SampleError | None = None
     ) -> tuple[Any, Place] | None:
@@ -126,9 +139,11 @@ def prepare_at(
     trying = _Trying(data, seat, training, lambda sample, position: prepare(sample, draw(position), training))
     items, used = [], []
     wanted = list(zip(positions, places or stream.locate(np.asarray(positions)), strict=True))
-    begin = 0
+    begin, ahead = 0, getattr(prepare, "foresee", None)
     while begin < len(wanted):
         some = trying.read_some(wanted, begin)
+        if ahead and len(some) > 1:
+            trying.foresee(ahead, wanted, begin, some)
         for number, content in enumerate(some, begin):
             made = trying(*wanted[number], number, content)
             if made:

@@ -35,29 +35,34 @@ class _Packer(pickle.Pickler):
         super().__init__(file, protocol=5)
         self.parts: list[np.ndarray] = []
 
-    def persistent_id(self, value: Any) -> tuple[int, int | str, tuple[int, ...]] | None:
-        """Takes tensors and arrays out: (which part, type, shape)."""
+    def reducer_override(self, value: Any) -> Any:
+        """Takes tensors and arrays out: (which part, type, shape). Not asked about numbers, texts and lists."""
         kind = type(value)
         if kind is torch.Tensor:
             if value.dtype in _KNOWN and not value.requires_grad:
                 self.parts.append(np.ascontiguousarray(value.numpy()).reshape(-1).view(np.uint8))
             else:
                 self.parts.append(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
-            return len(self.parts) - 1, _NUMBERS[value.dtype], tuple(value.shape)
+            return _part, (len(self.parts) - 1, _NUMBERS[value.dtype], *value.shape)
         if kind is np.ndarray and value.dtype.kind in "biufc":
             self.parts.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
-            return len(self.parts) - 1, value.dtype.str, value.shape
-        return None
+            return _part, (len(self.parts) - 1, value.dtype.str, *value.shape)
+        return NotImplemented
 
 
-class _Unpacker(pickle.Unpickler):
-    def __init__(self, described: bytes, buffer: torch.Tensor, spans: Spans) -> None:
-        super().__init__(io.BytesIO(described))
+def _part(number: int, dtype: int | str, *shape: int) -> Any:
+    """Stands for :class:`_Parts` in what is packed."""
+    raise TypeError("what was packed is to be unpacked with its memory")
+
+
+class _Parts:
+    """The tensors and arrays that were taken out, where their bytes lie in memory."""
+
+    def __init__(self, buffer: torch.Tensor, spans: Spans) -> None:
         self.buffer, self.memory, self.spans = buffer, buffer.numpy(), spans
         self._as: dict[int, tuple[torch.Tensor, int]] = {}  # dtype -> all of the memory as such, bytes of one
 
-    def persistent_load(self, saved: tuple[int, int | str, tuple[int, ...]]) -> Any:
-        number, dtype, shape = saved
+    def __call__(self, number: int, dtype: int | str, *shape: int) -> Any:
         begin, size = self.spans[number]
         if isinstance(dtype, str):
             return np.ndarray(shape, dtype, self.memory, begin)
@@ -70,6 +75,20 @@ class _Unpacker(pickle.Unpickler):
         each = _DTYPES[dtype].itemsize
         self._as[dtype] = self.buffer[: len(self.buffer) // each * each].view(_DTYPES[dtype]), each
         return self._as[dtype]
+
+
+class _Unpacker(pickle.Unpickler):
+    def __init__(self, described: bytes, buffer: torch.Tensor, spans: Spans) -> None:
+        super().__init__(io.BytesIO(described))
+        self._parts = _Parts(buffer, spans)  # not a method of this: its memo would keep all of it in a circle
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (found := _known.get((module, name))) is None:
+            found = _known[module, name] = super().find_class(module, name)
+        return self._parts if found is _part else found
+
+
+_known: dict[tuple[str, str], Any] = {}  # what an unpickler looks up by name, in every micro-batch the same
 
 
 class Slab:

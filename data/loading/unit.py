@@ -15,7 +15,10 @@ from data.stream import Stream
 
 
 class Prepares(Protocol):
-    """What the loader asks of a task's prepare; the full protocol is ``modalities.prepare.Prepare``."""
+    """What the loader asks of a task's prepare; the full protocol is ``modalities.prepare.Prepare``.
+
+    If it has a method ``foresee(sample)``, samples that are read together are shown to it before the first is made.
+    """
 
     def __call__(self, sample: Sample, rng: np.random.Generator, training: bool) -> Any:
         """Tensors of one sample. ``rng`` is the sample's own only until the call returns."""

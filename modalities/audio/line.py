@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import is_
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Line:
         self._room = now
         size = 4 * self._most if self._of_use else 0
         self._memory = now.take(size).view(np.float32) if now and size else np.empty(0, np.float32)
-        self._begins: list[int] = []
+        self._placed: list[np.ndarray] = []
         self._end = 0
 
     def __reduce__(self) -> tuple[type[Line], tuple[int]]:
@@ -45,10 +46,11 @@ class Line:
         begin, end = self._end, self._end + -(-samples // self.hop) * self.hop
         if end > len(self._memory):
             return np.empty(samples, dtype=np.float32)
-        self._begins.append(begin)
         self._end = end
         self._memory[begin + samples : end] = 0
-        return self._memory[begin : begin + samples]
+        placed = self._memory[begin : begin + samples]
+        self._placed.append(placed)
+        return placed
 
     def joined(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """(S,) float32: ``clips`` one after the other, with their zeros; they themselves where they stand in line."""
@@ -56,7 +58,7 @@ class Line:
         total, self._most = sum(sizes), max(self._most, sum(sizes))
         if self._in_line(clips):
             return self._memory[:total]
-        self._of_use &= not self._begins or any(np.may_share_memory(clip, self._memory) for clip in clips)
+        self._of_use &= not self._placed or any(np.may_share_memory(clip, self._memory) for clip in clips)
         wave, begin = np.zeros(total, dtype=np.float32), 0
         for clip, size in zip(clips, sizes, strict=True):
             wave[begin : begin + len(clip)] = clip
@@ -64,15 +66,7 @@ class Line:
         return wave
 
     def _in_line(self, clips: Sequence[np.ndarray]) -> bool:
-        if self._room is None or self._room is not room() or len(clips) != len(self._begins):
+        placed = self._placed
+        if self._room is None or self._room is not room() or len(clips) != len(placed):
             return False
-        address = _address(self._memory)
-        return all(
-            clip.dtype == np.float32 and clip.strides == (4,) and _address(clip) == address + 4 * begin
-            for clip, begin in zip(clips, self._begins, strict=True)
-        )
-
-
-def _address(array: np.ndarray) -> int:
-    found: int = array.__array_interface__["data"][0]
-    return found
+        return all(map(is_, clips, placed))

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 
@@ -60,3 +62,17 @@ def test_pinned_indexes_are_what_is_copied_to_a_device(monkeypatch):
         assert getattr(pinned.to("meta"), name).device.type == "meta"
     assert pinned.to("meta").device.type == "meta"
     assert layout.to("cpu") is layout
+
+
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_layout_is_the_same_in_another_process(device, used):
+    layout = Layout([2, 5, 1], device)
+    if used:
+        assert layout.offsets.device.type == device
+    found = pickle.loads(pickle.dumps(layout))  # noqa: S301
+    assert (found.lengths, found.device, found.total) == (layout.lengths, layout.device, 8)
+    assert ("offsets" in vars(found)) == ("offsets" in vars(layout))
+    if device == "cpu":
+        assert torch.equal(found.sequence, layout.sequence)
+        assert torch.equal(found.offsets, layout.offsets)

@@ -52,6 +52,14 @@ def test_what_goes_in_comes_out(name):
     assert same(sent(VALUES[name], Slab()), VALUES[name])
 
 
+def test_what_is_there_twice_is_one_afterwards():
+    tensor, array = torch.arange(5), np.arange(4)
+    found = sent({"a": tensor, "b": [tensor, array], "c": array}, Slab())
+    assert found["a"] is found["b"][0]
+    assert found["c"] is found["b"][1]
+    assert Packed([tensor, tensor]).size == Packed([tensor]).size
+
+
 def test_all_of_it_in_one_piece_that_stays_when_the_memory_is_used_again():
     slab = Slab()
     found = sent(VALUES, slab)
