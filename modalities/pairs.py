@@ -156,6 +156,8 @@ def effective_rank(rows: Tensor) -> Tensor:
 def recall(a: Tensor, b: Tensor, name_a: str, name_b: str, k: int = 1) -> dict[str, dict[str, float]]:
     """recall@k both ways for (N, E) unit rows whose right partner has the same number; chance is k/N.
 
+    Where both sides are named alike, as two views of a picture are, one number stands for both ways: their mean.
+
     A tie does not count as found: a collapsed encoder, to which all pairs look alike, scores 0; so does one that
     gives NaN.
     """
@@ -164,5 +166,7 @@ def recall(a: Tensor, b: Tensor, name_a: str, name_b: str, k: int = 1) -> dict[s
     right = similarity.diagonal()
     ahead_b = (~(similarity < right[:, None])).sum(1) - 1
     ahead_a = (~(similarity < right[None])).sum(0) - 1
-    found: dict[str, Any] = {f"{name_a}_to_{name_b}_recall@{k}": ahead_b, f"{name_b}_to_{name_a}_recall@{k}": ahead_a}
+    found = {f"{name_a}_to_{name_b}_recall@{k}": ahead_b, f"{name_b}_to_{name_a}_recall@{k}": ahead_a}
+    if name_a == name_b:
+        found = {name: torch.cat((ahead_b, ahead_a)) for name in found}
     return {name: {"value": float((ahead < k).float().mean()), "chance": k / len(a)} for name, ahead in found.items()}

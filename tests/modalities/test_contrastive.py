@@ -57,6 +57,16 @@ def test_recall_of_ordered_tied_and_broken_encoders():
     assert recall(a, b, "image", "text", k=2)["image_to_text_recall@2"]["value"] >= 5 / 6
 
 
+def test_recall_of_two_views_of_one_modality_is_the_mean_of_both_ways():
+    a, b = unit(6, 0), unit(6, 0)
+    b[:3] = a[0]  # of these the first of a finds three that are alike, that of b its own
+    ways = recall(a, b, "x", "y")
+    one, other = (ways[f"{way}_recall@1"]["value"] for way in ("x_to_y", "y_to_x"))
+    assert one != other
+    both = {"image_to_image_recall@1": {"value": pytest.approx((one + other) / 2), "chance": 1 / 6}}
+    assert recall(a, b, "image", "image") == both
+
+
 def test_recall_at_k_of_a_known_ranking():
     angles = torch.tensor([0.0, 0.3, 0.9, 1.8])
     a = torch.stack([angles.cos(), angles.sin()], 1)

@@ -54,12 +54,19 @@ class Retrieval(EmbeddingEvaluator):
             raise InputError(f"k={k} is not 1 or more")
 
     def measure(self, embedded: Mapping[str, Embedded], model: Model) -> Scores:
-        """``A_to_B_recall@K`` both ways, named by what the encoders take."""
-        found = embedded["source"]
-        names = {side: encoder.modality for side, encoder in model.sides(self.sides("source")).items()}
+        """``A_to_B_recall@K`` both ways, named by what the encoders take, or by the encoders where they take the same.
+
+        Of one encoder that takes both sides one number stands for both ways: their mean.
+        """
+        found, encoders = embedded["source"], self.sides("source")
+        names = {side: encoder.modality for side, encoder in model.sides(encoders).items()}
+        if names["a"] == names["b"] and encoders["a"] != encoders["b"]:
+            names = encoders
         groups = found.labels if self.label else None
         scores: Scores = {}
         for one, other in (SIDES, SIDES[::-1]):
             for k, (value, chance) in recall(found.rows[one], found.rows[other], groups, self.ks).items():
-                scores[f"{names[one]}_to_{names[other]}_recall@{k}"] = {"value": value, "chance": chance}
+                name = f"{names[one]}_to_{names[other]}_recall@{k}"
+                first = scores[name]["value"] if name in scores else value
+                scores[name] = {"value": (first + value) / 2, "chance": chance}
         return scores

@@ -13,6 +13,8 @@ from data.write import write
 from pretrain import config
 from pretrain.callbacks.evaluation import Evaluation
 from pretrain.evaluation.build import build_evaluators
+from pretrain.evaluation.features import Embedded
+from pretrain.evaluation.kinds.retrieval import Retrieval
 from pretrain.evaluation.measure import measure
 from pretrain.evaluation.metrics import health, linear, retrieval, zero_shot
 from pretrain.model import build_model
@@ -156,6 +158,23 @@ def test_retrieval_both_ways_and_health(composed, data):
     assert found["health/alignment"]["value"] == health.alignment(rows["a"], rows["b"])
     assert found["health/image_effective_rank"]["value"] == health.effective_rank(rows["a"])
     assert found["health/text_uniformity"]["value"] == health.uniformity(rows["b"])
+
+
+def test_retrieval_within_one_modality_has_both_ways(composed):
+    more = ["+encoder@encoders.other=image_tiny", "+task@tasks.second=clip", "tasks.second.encoders.a=other"]
+    _, model = composed(*more, "tasks.second.heldout=null")
+    rows = np.stack([np.eye(6, 12, dtype=np.float32)] * 2)
+    rows[1, :3] = rows[0, 0]  # of these the first of a finds three that are alike, that of b its own
+    embedded = {"source": Embedded({"a": rows[0], "b": rows[1]}, [""] * 6)}
+    ways = [retrieval.recall(rows[one], rows[1 - one], ks=[1])[1][0] for one in (0, 1)]
+    assert ways[0] != ways[1]
+    found = Retrieval({"a": "image", "b": "other"}, None, 12, k=1).measure(embedded, model)
+    assert found == {
+        "image_to_other_recall@1": {"value": ways[0], "chance": pytest.approx(1 / 6)},
+        "other_to_image_recall@1": {"value": ways[1], "chance": pytest.approx(1 / 6)},
+    }
+    found = Retrieval({"a": "other", "b": "other"}, None, 12, k=1).measure(embedded, model)
+    assert found == {"image_to_image_recall@1": {"value": sum(ways) / 2, "chance": pytest.approx(1 / 6)}}
 
 
 def test_retrieval_by_groups_counts_all_of_a_group_as_right(composed, data):
