@@ -30,6 +30,8 @@ def vocabulary_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels:
     Returns:
         The loss, a scalar that can be differentiated once, and the number of hits, float64.
     """
+    if not torch.is_grad_enabled():  # else leaves ask for their gradient all the same
+        hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
     return _VocabularyLoss.apply(hidden, weight, bias, labels)
 
 

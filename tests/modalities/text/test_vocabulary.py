@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from modalities.text import vocabulary
 from modalities.text.vocabulary import vocabulary_loss
@@ -41,6 +42,17 @@ def test_only_what_is_asked_for_has_a_gradient():
         still, _ = vocabulary_loss(hidden, weight, bias, labels)
     assert not still.requires_grad
     assert torch.equal(still, loss.detach())
+
+
+def test_measuring_computes_no_gradient():
+    """Leaves ask for theirs under ``no_grad`` too, and that of the vocabulary costs as much as all its logits."""
+    (hidden, weight, bias), labels = inputs()
+    whole, hits = vocabulary_loss(hidden, weight, bias, labels)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        loss, found = vocabulary_loss(hidden, weight, bias, labels)
+    assert counter.get_total_flops() == 2 * M * V * D  # the logits
+    assert torch.equal(loss, whole.detach())
+    assert torch.equal(found, hits)
 
 
 def test_a_second_backward_pass_is_refused():
