@@ -20,7 +20,9 @@ log = logging.getLogger("pretrain")
 
 # The numbered layers of an encoder: our trunk's, and the names that timm and transformers use.
 _LAYER = re.compile(r"\.(?:blocks?|layers?|h)\.(\d+)\.")
-_EMBEDDING = re.compile(r"(?<!patch_)embed|\b(wte|wpe|class_token|cls_token|pos_embed)\b|\bpositions?(\.weight)?$")
+# What says nothing of a parameter's kind: the name that a user gave, and that it embeds patches, as any matrix would.
+_ABOVE = re.compile(r"^(?:(?:encoders|objectives)\.[^.]+\.)?(?:.*patch_embed)?")
+_EMBEDDING = re.compile(r"embed|\b(wte|wpe|class_token|cls_token|pos_embed)\b|\bpositions?(\.weight)?$")
 _NORM_SCALE = re.compile(r"(weight_g|parametrizations\.\w+\.original0)$")
 _HEAD = re.compile(r"^encoders\.[^.]+\.projections\.")
 
@@ -84,9 +86,10 @@ def trained(
             # Of a scale or a token that is stored with more dimensions one alone is wider than 1.
             vector = p.ndim < 2 or (p.ndim > 2 and p.numel() == max(p.shape))
             decays = not vector and not _NORM_SCALE.search(name)
-            decays &= decay_embeddings or not _EMBEDDING.search(name)
+            embedding = _EMBEDDING.search(_ABOVE.sub("", name)) is not None
+            decays &= decay_embeddings or not embedding
             hidden = p.ndim == 2 and name.startswith("encoders.") and _LAYER.search(name) is not None
-            hidden &= not _EMBEDDING.search(name)
+            hidden &= not embedding
             found.append(Trained(name, p, factor * depths.get(name, 1.0), decays, hidden))
     if not found:
         raise InputError("lr_factors freezes every parameter; nothing is left to train")

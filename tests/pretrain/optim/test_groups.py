@@ -126,6 +126,36 @@ def test_convolutional_positions_decay_but_their_scale_does_not(decay_embeddings
     assert not decays["encoders.audio.positions.bias"]
 
 
+@pytest.mark.parametrize("name", ["image", "embedder", "text_embed"])
+def test_what_is_an_embedding_is_not_decided_by_the_name_of_its_encoder_or_task(name):
+    encoder = TextEncoder(20, 8, 3, 2)
+    pairs = [(f"encoders.{name}.{place}", p) for place, p in encoder.named_parameters()]
+    pairs.append((f"objectives.{name}.head.weight", nn.Parameter(torch.zeros(4, 8))))
+    parts = {part.name.split(".", 2)[2]: part for part in trained(pairs, decay_embeddings=False)}
+    matrices = {place for place, p in encoder.named_parameters() if p.ndim == 2 and "embedding" not in place}
+    assert {place for place, part in parts.items() if part.decays} == matrices | {"head.weight"}
+    assert {place for place, part in parts.items() if part.hidden} == {m for m in matrices if ".blocks." in m}
+
+
+@pytest.mark.parametrize(
+    ("place", "embeds"),
+    [
+        ("patch_embedding.weight", False),  # ours
+        ("module.patch_embed.proj.weight", False),  # timm
+        ("module.embeddings.patch_embeddings.projection.weight", False),  # transformers, ViT
+        ("module.vision_model.embeddings.patch_embedding.weight", False),  # transformers, CLIP
+        ("module.embeddings.position_embeddings", True),
+        ("module.patch_embeddings.0.position_embeddings", True),  # transformers, PVT
+        ("module.pos_embed", True),
+        ("positions.weight", True),
+        ("module.wte.weight", True),
+    ],
+)
+def test_patches_are_embedded_by_a_matrix_like_others(place, embeds):
+    [part] = trained([(f"encoders.embedder.{place}", nn.Parameter(torch.zeros(4, 8)))], decay_embeddings=False)
+    assert part.decays != embeds
+
+
 def test_layer_decay_without_layers_is_no_silence(caplog):
     plain = [("encoders.image.module.weight", nn.Parameter(torch.zeros(2, 2)))]
     text = [(f"encoders.text.{name}", p) for name, p in TextEncoder(20, 8, 3, 2).named_parameters()]
