@@ -45,6 +45,17 @@ def check_settings(config: Mapping[str, Any], world_size: int) -> Faults:
     return faults
 
 
+def remark(config: Mapping[str, Any]) -> str | None:
+    """A line for a person if settings that are no fault teach less than they seem to."""
+    if config["trainer"]["precision"] != "bf16-true":
+        return None
+    return (
+        "trainer.precision=bf16-true keeps weights and the optimizer's averages in bfloat16 alone: updates below 1/256 "
+        "of a weight are rounded away, so that norms, scales and temperatures may never move; "
+        "trainer.precision=bf16-mixed computes in bfloat16 and trains all of them"
+    )
+
+
 def check_beginning(config: Mapping[str, Any]) -> None:
     """Checks what the run is to go on with, or to begin with.
 

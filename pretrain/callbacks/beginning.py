@@ -17,7 +17,7 @@ from torch import Tensor
 from data.errors import InputError, RunError
 from data.loading.loader import StepBatch
 from data.stream import Stream
-from pretrain import checkpoint, datacard, mixed
+from pretrain import checkpoint, datacard, mixed, settings
 from pretrain.company import Company
 from pretrain.faults import Faults
 from pretrain.module import Pretraining
@@ -192,9 +192,9 @@ class Beginning(pl.Callback):
             look(faults, self.config, self.directory, module.model.tasks, self.streams, start.positions, size, model)
             self.company.attempts.note(0)
             faults.tell()
-            crowded = mixed.remark(self.config, self.streams.values())
-            if crowded is not None:
-                log.warning("%s", crowded)
+            for line in (settings.remark(self.config), mixed.remark(self.config, self.streams.values())):
+                if line is not None:
+                    log.warning("%s", line)
 
     def _count(self, module: Pretraining) -> None:
         """Rank 0 looks how often the run was tried from here."""

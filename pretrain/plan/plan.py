@@ -23,7 +23,7 @@ from pretrain.plan.memory import Memory, memory_of
 from pretrain.plan.rehearsal import Rehearsal, Share, check_precision, fake_model, rehearse, shares_of
 from pretrain.plan.standin import stand_in
 from pretrain.preflight import SHARDS
-from pretrain.settings import check_places, check_settings
+from pretrain.settings import check_places, check_settings, remark
 from pretrain.soundness.policies import rewinds_by
 from pretrain.storage import open_store
 from pretrain.streams import damage_of, open_streams
@@ -146,8 +146,8 @@ class Planner:
                     self._stand_in(name, task)
                 with faults.noted():
                     self._check_heldout(name, task, store)
-            crowded = mixed.remark(config, self.streams)
-            self.remarks += [crowded] if crowded is not None else []
+            said = (remark(config), mixed.remark(config, self.streams))
+            self.remarks += [line for line in said if line is not None]
         finally:
             store.close()
 

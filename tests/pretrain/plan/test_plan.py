@@ -215,5 +215,6 @@ def test_weights_of_another_precision_are_planned_in_it(precision, size):
     settings = composed("experiment=grounded_tiny", f"trainer.precision={precision}")
     planner = Planner(settings)
     shares = shares_of(settings, 1, settings["micro_batch_size"])
+    assert any("updates below 1/256" in line for line in planner.remarks) == (precision == "bf16-true")
     count = sum(p.numel() for p in fake_model(settings)[0].parameters())
     assert rehearse(settings, planner.drawn, 1, shares).weights == pytest.approx(size * count, rel=1e-3)  # and buffers
