@@ -168,7 +168,10 @@ class Wav2Vec2(Objective):
         return {"loss": loss} | parts
 
     def chance(self, sums: Sums) -> dict[str, float]:
-        """Guessing among the negatives that differ from the target, and a code book of which one code is used."""
+        """Guessing among the negatives unlike the target, and a code book of which one code is used.
+
+        Of the accuracy negatives of the same codes are one, as they are told apart from the target together.
+        """
         return {
             "contrastive_loss": float(sums["surprise"] / sums["count"]),
             "contrastive_accuracy": float(sums["guess"] / sums["count"]),
@@ -204,16 +207,20 @@ def contrast(
     # the K negatives' vectors nor, backwards, sums in an order that a GPU would leave to chance.
     local = negatives - masks.offsets[masks.sequence].unsqueeze(1)
     times = torch.zeros_like(similar).scatter_add_(1, local, similar.new_ones(()).expand_as(local))
-    times.masked_fill_(spread(numbers)[masks.sequence] == numbers.unsqueeze(1), 0)
+    codes = spread(numbers)
+    times.masked_fill_(codes[masks.sequence] == numbers.unsqueeze(1), 0)
     usable = times.sum(1)
     own = masks.position.unsqueeze(1)
     positive = similar.gather(1, own).squeeze(1)
     loss = (similar + times.scatter(1, own, 1).log()).logsumexp(1) - positive
     with torch.no_grad():
         rival = similar.masked_fill(times == 0, -math.inf).amax(1)
+        # Frames of the same codes have one target, so that they are one rival, however often they are drawn.
+        first = (codes.unsqueeze(2) == codes.unsqueeze(1)).byte().argmax(2)
+        rivals = (torch.zeros_like(times).scatter_add_(1, first[masks.sequence], times) > 0).sum(1, dtype=times.dtype)
         sums = {
             "correct": ((positive > rival) & (usable > 0)).sum().double(),
-            "guess": torch.where(usable > 0, 1 / (1 + usable), 0).sum(dtype=torch.float64),
+            "guess": torch.where(rivals > 0, 1 / (1 + rivals), 0).sum(dtype=torch.float64),
             "surprise": torch.log1p(usable).sum(dtype=torch.float64),
         }
     return loss.sum(), sums

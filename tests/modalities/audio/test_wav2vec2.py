@@ -123,13 +123,15 @@ def test_an_untrained_model_is_at_chance():
     negatives = torch.randint(0, 399, (2000, 9))
     place = masks.position.unsqueeze(1)
     negatives = negatives + (negatives >= place) + masks.offsets[masks.sequence].unsqueeze(1)
-    numbers = torch.randint(0, 4, (2000,))
-    _, sums = contrast(torch.randn(2000, 16), torch.randn(2000, 16), numbers, negatives, masks, 0.1)
+    numbers = torch.randint(0, 6, (2000,))
+    targets = torch.randn(6, 16)[numbers]  # of the same codes the same
+    _, sums = contrast(torch.randn(2000, 16), targets, numbers, negatives, masks, 0.1)
     assert abs(sums["correct"] - sums["guess"]) < 0.03 * 2000
     loss, _ = contrast(torch.randn(2000, 16), torch.ones(2000, 16), numbers, negatives, masks, 0.1)
     assert loss.item() == pytest.approx(sums["surprise"].item(), rel=1e-4)
     chance = models()["objective"].chance({**sums, "count": torch.tensor(2000.0)})
-    assert 0.1 < chance["contrastive_accuracy"] < 0.2
+    rivals = [len(set(numbers[drawn].tolist()) - {own}) for drawn, own in zip(negatives, numbers.tolist(), strict=True)]
+    assert chance["contrastive_accuracy"] == pytest.approx(sum(1 / (1 + n) for n in rivals if n) / 2000, rel=1e-6)
 
 
 def test_a_collapsed_code_book_is_not_success():

@@ -81,7 +81,7 @@ def test_the_shipped_curve_is_a_healthy_run():
     assert bands["code_perplexity"].at(10) is None
     assert bands["code_perplexity"].outside(400, 2.0)  # one code a group
     assert bands["code_perplexity"].outside(400, 16.4)  # half of the 32 were given up
-    assert bands["contrastive_accuracy"].outside(400, 0.06)  # guessing
+    assert bands["contrastive_accuracy"].outside(400, 0.12)  # guessing
     assert not bands["code_perplexity"].outside(400, 22)  # what the experiment promises
     assert not bands["contrastive_accuracy"].outside(400, 0.4)
 
