@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class Trial:
     Attributes:
         number: counted from 0; stays when the sweep grows.
         folder: its run directory, below that of the sweep.
-        overrides: what sets it apart from the others.
+        overrides: what sets it apart from the others; [] of an optimizer's trial whose values are still to be chosen.
     """
 
     number: int
@@ -74,13 +74,14 @@ class Sweep:
         return [known[folder] for folder in chosen]
 
     def write(self) -> None:
-        """Puts ``sweep.json`` in place.
+        """Puts ``sweep.json`` in place; what an optimizer chose stands with the trials alone.
 
         Raises:
             InputError: it cannot be written.
         """
         about = {"home": self.home, "job": self.job, "trust": self.trust, "search": self.search}
-        put(self.path / FILE, json.dumps({**about, "trials": [asdict(one) for one in self.trials]}, indent=1) + "\n")
+        trials = [asdict(replace(one, overrides=[]) if self.search else one) for one in self.trials]
+        put(self.path / FILE, json.dumps({**about, "trials": trials}, indent=1) + "\n")
 
 
 def read(place: str | Path) -> Sweep:
@@ -92,11 +93,12 @@ def read(place: str | Path) -> Sweep:
     path = Path(place).expanduser().absolute()
     try:
         found = json.loads((path / FILE).read_text())
-        trials = [
-            Trial(int(one["number"]), str(one["folder"]), one["overrides"] or _chosen(path / str(one["folder"])))
-            for one in found["trials"]
-        ]
-        return Sweep(path, found["home"], dict(found["job"]), list(found["trust"]), dict(found["search"]), trials)
+        search, trials = dict(found["search"]), []
+        for one in found["trials"]:
+            folder = str(one["folder"])
+            overrides = _chosen(path / folder) if search else list(one["overrides"])
+            trials.append(Trial(int(one["number"]), folder, overrides))
+        return Sweep(path, found["home"], dict(found["job"]), list(found["trust"]), search, trials)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"'{place}' is no sweep: it has no {FILE}; `pretrain -m KEY=A,B run_dir=DIR` makes one"

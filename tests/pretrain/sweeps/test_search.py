@@ -1,6 +1,7 @@
 """What an optimizer may choose from, and that each trial's values are chosen once."""
 
 import json
+import shutil
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -83,6 +84,22 @@ def test_values_are_chosen_once_and_anew_for_each_trial(inside):
     assert main([*SEARCH, *SPACE, "max_steps=7"]) == 0  # what is chosen stays, what is common changes
     again = config.load([], file=str(sweep.folder(sweep.trials[0]) / "launch/config.yaml"))
     assert (again["optimizer"]["lr"], again["max_steps"]) == (rates[0], 7)
+
+
+def test_a_trial_that_is_redone_is_told_with_the_values_it_ran_with(inside):
+    assert main([*SEARCH, *SPACE]) == 0
+    for trial in read("sweep").trials:
+        choose(read("sweep"), trial)
+    assert main([*SEARCH, *SPACE, "sweeper.trials=4"]) == 0  # grown, which knows what the first ones were
+    trial = read("sweep").trials[1]
+    former = trial.overrides
+    shutil.rmtree(inside / "sweep" / trial.folder)
+    assert read("sweep").trials[1].overrides == []
+    assert main([*SEARCH, "optimizer.lr=interval(1,2)", "sweeper.trials=4"]) == 0
+    choose(read("sweep"), trial)
+    (again,) = [one.overrides for one in read("sweep").trials if one.number == trial.number]
+    assert again != former
+    assert again == json.loads((inside / "sweep" / trial.folder / "launch/chosen.json").read_text())["overrides"]
 
 
 def test_values_that_do_not_compose_are_one_trials_and_no_others(inside, capsys):
