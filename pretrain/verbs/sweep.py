@@ -135,7 +135,7 @@ def _what(trial: Trial) -> str:
 
 def _best(sweep: Sweep, arguments: argparse.Namespace) -> None:
     metric, mode = wanted(sweep, arguments.metric, arguments.mode)
-    found = ranking(sweep, standings(sweep), metric, mode)
+    found = ranking(sweep, standings(sweep, queue=False), metric, mode)
     if arguments.json:
         rows = [
             {"number": one.trial.number, "folder": str(sweep.folder(one.trial)), "value": one.value, "step": one.step}

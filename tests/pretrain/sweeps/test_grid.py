@@ -83,6 +83,20 @@ def test_the_best_trial_is_told_with_the_step_at_which_its_value_was_measured(in
         assert [(one["number"], one["step"]) for one in found] == [(number, step) for number in numbers]
 
 
+def test_the_best_trial_of_a_slurm_sweep_is_told_where_there_is_no_slurm(inside, capsys, monkeypatch):
+    assert main([*GRID, "seed=0,1"]) == 0
+    RunDirectory(str(inside / "sweep/seed=0")).write_results(7, {"mlm/loss": {"value": 2.0}})
+    record = json.loads((inside / "sweep/sweep.json").read_text())
+    record["job"]["launcher"]["start"] = True  # as if it had been submitted elsewhere
+    (inside / "sweep/sweep.json").write_text(json.dumps(record))
+    monkeypatch.setenv("PATH", str(inside))
+    capsys.readouterr()
+    assert main(["sweep", "best", "sweep", "--metric", "mlm/loss", "--mode", "min", "--json"]) == 0
+    assert [one["value"] for one in json.loads(capsys.readouterr().out)["trials"]] == [2.0]
+    assert main(["sweep", "status", "sweep"]) == 2
+    assert "needs squeue" in capsys.readouterr().err
+
+
 def test_what_is_no_sweep_is_named(refused, inside):
     assert "'seed=glob(*)' is not taken here" in refused(*GRID, "seed=glob(*)")
     assert "'seed=range(3,3)' has no values" in refused(*GRID, "seed=range(3,3)")
