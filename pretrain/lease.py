@@ -16,6 +16,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 from data.errors import InputError, RunError
+from pretrain.checkpoint.disk import make
 
 log = logging.getLogger("pretrain")
 
@@ -139,6 +140,23 @@ class Lease:
             os.close(former)
         os.pwrite(self._file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         log.warning("'%s' was removed; it is there again", self.path)
+
+
+def leased(folder: Path, given: str) -> Lease:
+    """The lease of a run directory, which is made if it is missing.
+
+    Args:
+        folder: the run directory.
+        given: its name as the user wrote it.
+
+    Raises:
+        InputError: it cannot be made or written, or another process has it.
+    """
+    try:
+        make(folder)
+        return Lease(folder, given)
+    except OSError as error:
+        raise InputError(f"run_dir '{given}' cannot be written: {error.strerror}") from None
 
 
 def _is_still(opened: int, path: Path) -> bool:

@@ -17,14 +17,13 @@ from hydra.core.override_parser.types import Glob
 
 from data.errors import InputError
 from pretrain import config, launch
-from pretrain.checkpoint.disk import make
 from pretrain.config import difference
 from pretrain.ending import DONE
 from pretrain.grammar import key_of, parse
 from pretrain.launchers.frozen import freeze
 from pretrain.launchers.options import LOCAL, SLURM
 from pretrain.launchers.starting import check
-from pretrain.lease import Lease
+from pretrain.lease import leased
 from pretrain.sweeps import record, search
 from pretrain.sweeps.options import GRID, OPTUNA
 from pretrain.sweeps.record import Sweep, Trial
@@ -115,8 +114,7 @@ def _search(overrides: Sequence[str], config_dir: str | None, file: str | None) 
 def _opened(first: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[Sweep]:
     """The sweep that ``first`` lies in, to be started as it says; an earlier one's trials stay. Nobody else has it."""
     path = Path(first["run_dir"]).expanduser().absolute()
-    make(path)
-    lease = Lease(path, first["run_dir"])
+    lease = leased(path, first["run_dir"])
     try:
         known = record.read(path) if (path / record.FILE).exists() else None
         kind = first["sweeper"]["kind"]

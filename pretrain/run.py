@@ -14,10 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from data.errors import InputError
-from pretrain.checkpoint.disk import make, replace
+from pretrain.checkpoint.disk import replace
 from pretrain.evaluation import results as evaluations
 from pretrain.evaluation import shown
-from pretrain.lease import Lease
+from pretrain.lease import Lease, leased
 from pretrain.lines import lines, no_row, until
 from pretrain.redaction import RedactingFormatter, redacted
 from pretrain.rows import Rows
@@ -62,11 +62,7 @@ class RunDirectory:
             self._open(path)
 
     def _open(self, given: str) -> None:
-        try:
-            make(self.path)
-            self.lease = Lease(self.path, given)
-        except OSError as error:
-            raise InputError(f"run_dir '{given}' cannot be written: {error.strerror}") from None
+        self.lease = leased(self.path, given)
         try:
             (self.path / ".writable").write_text("")
             (self.path / ".writable").unlink()

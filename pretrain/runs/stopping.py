@@ -77,7 +77,13 @@ def _ask(folder: Path, found: Holder) -> str:
         return f"process {found.pid}"
     if job and shutil.which("scancel"):
         command = ["scancel", "--signal=TERM", job]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SLURM_S, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_SLURM_S, check=False)
+        except subprocess.TimeoutExpired:
+            raise RunError(
+                f"'{' '.join(command)}' does not answer within {_SLURM_S:g} s; whether it came through, "
+                "`pretrain runs list` shows"
+            ) from None
         if done.returncode:
             raise RunError(f"'{' '.join(command)}' failed: {' '.join(done.stderr.split())}")
         return f"Slurm job {job}"

@@ -11,7 +11,7 @@ from data.errors import InputError
 from pretrain.attempts import DEATHS
 from pretrain.ending import FAILED, INTERRUPTED
 from pretrain.launchers.frozen import FOLDER
-from pretrain.lease import Lease
+from pretrain.lease import leased
 from pretrain.runs.summary import RUNNING
 from pretrain.runs.words import duration, number
 from pretrain.sweeps.best import MODES, ranking, wanted
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
         code, _ = run(sweep, sweep.trials[_known(sweep, arguments.number)], arguments.command)
         return code if code >= 0 else 1
     else:
-        lease = Lease(sweep.path, arguments.sweep)
+        lease = leased(sweep.path, arguments.sweep)
         try:
             found = standings(sweep)
             resuming = arguments.verb == "resume"

@@ -11,9 +11,13 @@ import pytest
 
 from data.errors import RunError
 from pretrain.lease import Lease
-from pretrain.runs import holder
+from pretrain.runs import holder, stopping
 from pretrain.runs.stopping import stop
 from tests.processes import until
+
+
+def no_locks(*arguments):
+    raise OSError(errno.ENOLCK, "none")
 
 
 @pytest.fixture
@@ -49,10 +53,6 @@ def worker(folder, forked, monkeypatch):
     leases = []
     pid = forked(lambda: leases.append(Lease(folder, "run")))
     until(lambda: (folder / "lock").exists() and str(pid) in (folder / "lock").read_text())
-
-    def no_locks(*arguments):
-        raise OSError(errno.ENOLCK, "none")
-
     monkeypatch.setattr(fcntl, "fcntl", no_locks)
     return pid
 
@@ -87,4 +87,18 @@ def test_where_it_cannot_be_told_that_is_said(folder, worker, monkeypatch, tmp_p
     with pytest.raises(RunError, match=rf"no locks, and whether process {worker} still .* `kill -TERM {worker}`"):
         stop(folder, 5)
     assert not ended(worker)
+    assert not (folder / "stop-asked").exists()
+
+
+def test_a_slurm_that_does_not_answer_is_said_and_leaves_no_mark(folder, monkeypatch, tmp_path):
+    scancel = tmp_path / "scancel"
+    scancel.write_text("#!/bin/sh\nexec sleep 60\n")
+    scancel.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(stopping, "_SLURM_S", 0.2)
+    monkeypatch.setattr(fcntl, "fcntl", no_locks)
+    (folder / "lock").write_text("process 7 on elsewhere\n")
+    (folder / "starts.jsonl").write_text('{"job": "12"}\n')
+    with pytest.raises(RunError, match=r"'scancel --signal=TERM 12' does not answer within 0.2 s"):
+        stop(folder, 5)
     assert not (folder / "stop-asked").exists()

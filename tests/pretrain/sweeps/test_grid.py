@@ -110,5 +110,11 @@ def test_what_is_no_sweep_is_named(refused, inside):
     assert "say by which held-out value" in refused("sweep", "best", "sweep")
     assert "no trial of" in refused("sweep", "best", "sweep", "--metric", "a", "--mode", "min")
     assert "say which values of 'a' are good" in refused("sweep", "best", "sweep", "--metric", "a")
+    (inside / "file").write_text("")
+    assert "run_dir 'file' cannot be written" in refused(*GRID[:-1], "run_dir=file", "seed=1,2")
+    assert "run_dir 'file/sweep' cannot be written" in refused(*GRID[:-1], "run_dir=file/sweep", "seed=1,2")
+    (inside / "sweep/lock").unlink()
+    (inside / "sweep/lock").mkdir()  # which root cannot write either
+    assert "run_dir 'sweep' cannot be written" in refused("sweep", "resume", "sweep")
     (inside / "sweep/sweep.json").write_text(json.dumps({"trials": 3}))
     assert "sweep.json' cannot be read" in refused("sweep", "status", "sweep")
