@@ -24,6 +24,7 @@ from pretrain.provenance import installed, submission
 from pretrain.redaction import redact, redacted
 from pretrain.sweeps.options import GRID
 from pretrain.targets import COMMAND_LINE
+from pretrain.whole import whole
 
 FOLDER, CONFIG = "launch", "config.yaml"
 SUBMITTED, PACKAGES = "submitted.jsonl", "environment.txt"
@@ -52,6 +53,29 @@ def freeze(config: Mapping[str, Any], written: Callable[[], DictConfig]) -> Path
     path = folder_of(config["run_dir"]) / CONFIG
     put(path, OmegaConf.to_yaml(OmegaConf.create(_without_credentials(kept, source, "") if secret else _literal(kept))))
     return path
+
+
+def settle(run_dir: Path) -> None:
+    """Makes what :func:`freeze` wrote say where it lies now: a directory may have been moved or copied since.
+
+    Otherwise a start from there would work in the former place, and of a copy in the directory of the original.
+
+    Args:
+        run_dir: absolute.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    path, place = run_dir / FOLDER / CONFIG, _literal(str(run_dir))
+    try:
+        kept = whole(str(path), str(path))
+    except InputError:  # not there yet, or damaged: who starts from it says so
+        return
+    found = OmegaConf.to_container(kept, resolve=False)
+    assert isinstance(found, dict)
+    if found.get("run_dir") != place:
+        kept["run_dir"] = place
+        put(path, OmegaConf.to_yaml(kept))
 
 
 def _without_credentials(value: Any, source: Any, place: str) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from data.errors import InputError
 from pretrain.launch import PRETRAIN
 from pretrain.launchers import slurm
-from pretrain.launchers.frozen import CONFIG, FOLDER, command, put, record
+from pretrain.launchers.frozen import CONFIG, FOLDER, command, put, record, settle
 from pretrain.launchers.options import SLURM
 from pretrain.runs.holder import holder
 from pretrain.signals import EXIT_INPUT, SIGNALS, exit_code
@@ -35,6 +35,8 @@ def start(sweep: Sweep, trials: Sequence[Trial]) -> int:
     if not trials:
         print(f"nothing to start in '{sweep.path}'")
         return 0
+    for trial in trials:
+        settle(sweep.folder(trial))
     return (_submit if sweep.launcher == SLURM else _one_by_one)(sweep, trials)
 
 

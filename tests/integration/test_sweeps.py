@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -76,6 +77,12 @@ def test_a_signal_ends_the_sweep_and_resume_continues_it(tmp_path: Path, capsys:
     os.kill(pid, signal.SIGTERM)
     assert wait(pid) == 143
     assert [one["state"] for one in standing(sweep, capsys)] == ["interrupted", "waiting"]
+    copy = tmp_path / "copy"
+    shutil.copytree(sweep, copy)
+    assert run(["sweep", "resume", str(copy)]) == 0
+    assert all(steps(copy / f"seed={seed}") == list(range(1, 301)) for seed in (0, 1))
+    assert len((copy / "seed=0/starts.jsonl").read_text().splitlines()) == 2
+    assert [one["state"] for one in standing(sweep, capsys)] == ["interrupted", "waiting"]  # the original is left alone
     assert run(["sweep", "resume", str(sweep)]) == 0
     assert [one["state"] for one in standing(sweep, capsys)] == ["finished", "finished"]
     assert all(steps(sweep / f"seed={seed}") == list(range(1, 301)) for seed in (0, 1))

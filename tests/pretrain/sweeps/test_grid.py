@@ -1,7 +1,10 @@
 import json
+import os
+import shutil
 
 import pytest
 
+from pretrain import config
 from pretrain.cli import main
 from pretrain.run import RunDirectory
 from pretrain.sweeps.record import read
@@ -49,6 +52,29 @@ def test_a_sweep_grows_and_numbers_stay(inside):
     found = read("sweep")
     assert [(one.number, one.overrides) for one in found.trials] == [(0, ["seed=3"]), (1, ["seed=4"]), (2, ["seed=2"])]
     assert "\n#SBATCH --array=0-2\n" in (inside / "sweep/launch/job.sh").read_text()
+
+
+def test_a_sweep_goes_on_where_it_was_moved_to_and_a_copy_by_itself(inside):
+    assert main([*GRID, "seed=3,4", r"name='\\\${x} \${seed}'"]) == 0
+    before = config.load([], file="sweep/seed=3/launch/config.yaml")
+    shutil.copytree("sweep", "odd ${copy}")
+    os.rename("sweep", "moved")
+    for sweep in ("odd ${copy}", "moved"):
+        assert main(["sweep", "resume", sweep]) == 0
+        for trial in read(sweep).trials:
+            found = config.load([], file=f"{sweep}/{trial.folder}/launch/config.yaml")
+            assert found["run_dir"] == f"{inside}/{sweep}/{trial.folder}"
+        assert config.difference(config.load([], file=f"{sweep}/seed=3/launch/config.yaml"), before).keys() == {
+            "run_dir"
+        }
+
+
+def test_a_damaged_config_is_for_its_own_trial_to_say(inside):
+    assert main([*GRID, "seed=3,4"]) == 0
+    damaged = inside / "sweep/seed=3/launch/config.yaml"
+    damaged.write_text("run_dir: [")
+    assert main(["sweep", "resume", "sweep"]) == 0
+    assert damaged.read_text() == "run_dir: ["
 
 
 def test_names_that_no_folder_can_have_are_replaced(inside):
