@@ -12,8 +12,9 @@ from data.errors import InputError
 from pretrain.launchers.frozen import FOLDER, put
 
 FILE = "sweep.json"
-CHOSEN, PRUNED_FILE = "chosen.json", "pruned.json"
-"""In a trial's ``launch/``: the values that an optimizer chose for it, and that it was ended early, as hopeless."""
+CHOSEN, PRUNED_FILE, LET_GO_ON = "chosen.json", "pruned.json", "let-go-on.json"
+"""In a trial's ``launch/``: the values that an optimizer chose for it, that it was ended early, as hopeless, and that
+somebody wants to see its end all the same."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pretrain.launchers.frozen import FOLDER, put
 from pretrain.run import RESULTS
 from pretrain.runs.stopping import stop
 from pretrain.signals import EXIT_STOPPED, heeded
-from pretrain.sweeps.record import PRUNED_FILE, Sweep, Trial
+from pretrain.sweeps.record import LET_GO_ON, PRUNED_FILE, Sweep, Trial
 from pretrain.sweeps.search import choose, is_hopeless
 
 _LOOK_S = 0.5
@@ -35,12 +35,14 @@ def run(sweep: Sweep, trial: Trial, words: Sequence[str]) -> tuple[int, int]:
         InputError: no values can be chosen.
         RunError: it was to be ended early, and is out of reach.
     """
-    pruned = sweep.folder(trial) / FOLDER / PRUNED_FILE
+    folder = sweep.folder(trial) / FOLDER
+    pruned = folder / PRUNED_FILE
     if pruned.exists():  # and Slurm has put it back into the queue all the same
         return 0, 0
     if sweep.search:
         choose(sweep, trial)
-    watch = Watch(sweep, trial) if sweep.search.get("prune") else None
+    watched = sweep.search.get("prune") and not (folder / LET_GO_ON).exists()
+    watch = Watch(sweep, trial) if watched else None
     code, received = _run(words, sweep.home, watch)
     return (0 if code == EXIT_STOPPED and pruned.exists() else code), received
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 
 from rich.markup import escape
 
 from data.errors import InputError
 from pretrain.attempts import DEATHS
 from pretrain.ending import FAILED, INTERRUPTED
-from pretrain.launchers.frozen import FOLDER
+from pretrain.launchers.frozen import FOLDER, put
 from pretrain.lease import leased
 from pretrain.runs.summary import RUNNING
 from pretrain.runs.words import duration, number
 from pretrain.sweeps.best import MODES, ranking, wanted
-from pretrain.sweeps.record import PRUNED_FILE, Sweep, Trial, read
+from pretrain.sweeps.record import LET_GO_ON, PRUNED_FILE, Sweep, Trial, read
 from pretrain.sweeps.running import run
 from pretrain.sweeps.standing import UNDER_WAY, WAITING, Standing, counted, standings
 from pretrain.sweeps.starting import start
@@ -93,6 +94,8 @@ def _failed(sweep: Sweep, found: list[Standing], numbers: list[int]) -> list[Tri
     chosen = chosen or [one for one in found if one.state == FAILED]
     for one in chosen:
         folder = sweep.folder(one.trial)
+        if (folder / FOLDER / PRUNED_FILE).exists():  # no better next time: it would be ended again at once
+            put(folder / FOLDER / LET_GO_ON, json.dumps({"time": time.time()}) + "\n")
         for verdict in (folder / FOLDER / PRUNED_FILE, folder / DEATHS):  # which the one who asks knows better
             verdict.unlink(missing_ok=True)
     return [one.trial for one in chosen]
