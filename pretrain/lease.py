@@ -21,7 +21,12 @@ from pretrain.checkpoint.disk import make
 log = logging.getLogger("pretrain")
 
 LOCK = "lock"
-_HELD = (errno.EACCES, errno.EAGAIN)
+_HELD = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
+
+
+def held(error: OSError) -> bool:
+    """Whether a lock was not given as another process has it; otherwise the file system has no locks."""
+    return error.errno in _HELD
 
 
 class Lease:
@@ -47,7 +52,7 @@ class Lease:
             try:
                 lock()
             except OSError as error:
-                if error.errno in _HELD:
+                if held(error):
                     raise InputError(
                         f"run_dir '{given}' is in use by {self._owner()}; give another run_dir=... or end that process "
                         "first"
@@ -80,7 +85,7 @@ class Lease:
             fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             own = [one for one in _OWN if one is not self and one.path == self.path]
-            if error.errno in _HELD and own:
+            if held(error) and own:
                 return  # by this very process, to which the other kind of lock never says no
             raise
 
@@ -129,7 +134,7 @@ class Lease:
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno in _HELD:
+            if held(error):
                 raise RunError(
                     f"'{self.path}' was removed, and {self._owner()} works in this run directory now; this one stops, "
                     "and publishes nothing more"

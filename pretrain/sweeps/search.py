@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError, choices
@@ -176,6 +176,14 @@ def _any(found: Any) -> Any:
 @contextmanager
 def _alone(sweep: Sweep) -> Iterator[None]:
     """Trials that begin at the same time choose one after the other, each knowing what the other has chosen."""
-    with open(Path(sweep.path) / _LOCK, "a") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
+    with open(sweep.path / _LOCK, "a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+        except OSError as error:
+            print(
+                f"the file system of '{sweep.path}' has no locks ({error.strerror}): trials that begin at the same "
+                "time may choose alike",
+                file=sys.stderr,
+                flush=True,
+            )
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -11,9 +12,12 @@ from typing import Any
 
 from data.errors import InputError, RunError, choices
 from pretrain.build import make
+from pretrain.lease import held
 from pretrain.trackers.delivered import FOLDER, Delivered
 from pretrain.trackers.settled import Settled, WithdrawnError
 from pretrain.trackers.tracker import Tracker
+
+log = logging.getLogger("pretrain")
 
 EVERY_S = 1.0
 """How often the files are looked at."""
@@ -81,8 +85,15 @@ class Mirror:
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                raise RunError(f"another process mirrors '{self.folder}' to {self.tracker.key}; wait for it") from None
+            except OSError as error:
+                if held(error):
+                    raise RunError(
+                        f"another process mirrors '{self.folder}' to {self.tracker.key}; wait for it"
+                    ) from None
+                log.warning(
+                    "the file system of '%s' has no locks (%s): nothing keeps a second process from mirroring it to %s",
+                    *(self.folder, error.strerror, self.tracker.key),
+                )
             self._run(ending)
         except OSError as error:
             raise RunError(f"'{self.folder / FOLDER}': {error.strerror or error}") from None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import logging
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,6 +84,27 @@ def test_rows_beyond_the_newest_checkpoint_wait(tmp_path: Path) -> None:
     assert mirror(tmp_path, tracker).sent == 2
     assert [row["loss"] for row in tracker.rows()] == [0.5] * 6 + [3.0, 4.0]
     assert Delivered.read(tmp_path, "lines").history == 1
+
+
+def test_without_locks_rows_are_delivered_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = Lines(tmp_path / "lines")
+    write(tmp_path, dict.fromkeys(range(1, 9), 0.5), saved=6)
+    (tmp_path / "trackers").mkdir()
+    lock = os.open(tmp_path / "trackers/lines.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with pytest.raises(RunError, match="another process mirrors"):
+        mirror(tmp_path, tracker)
+    os.close(lock)
+
+    def no_locks(*arguments: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(logging.getLogger("pretrain"), "propagate", True)
+    assert mirror(tmp_path, tracker).sent == 6
+    assert "has no locks (Function not implemented): nothing keeps a second process from mirroring" in caplog.text
 
 
 def test_a_row_that_is_being_written_waits(tmp_path: Path) -> None:

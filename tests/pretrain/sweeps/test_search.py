@@ -1,6 +1,9 @@
 """What an optimizer may choose from, and that each trial's values are chosen once."""
 
+import errno
+import fcntl
 import json
+import os
 import shutil
 
 import pytest
@@ -84,6 +87,21 @@ def test_values_are_chosen_once_and_anew_for_each_trial(inside):
     assert main([*SEARCH, *SPACE, "max_steps=7"]) == 0  # what is chosen stays, what is common changes
     again = config.load([], file=str(sweep.folder(sweep.trials[0]) / "launch/config.yaml"))
     assert (again["optimizer"]["lr"], again["max_steps"]) == (rates[0], 7)
+
+
+def test_values_are_chosen_on_a_file_system_without_locks(inside, capsys, monkeypatch):
+    assert main([*SEARCH, *SPACE]) == 0
+
+    def no_locks(*arguments):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", no_locks)
+    capsys.readouterr()
+    choose(read("sweep"), read("sweep").trials[0])
+    assert read("sweep").trials[0].overrides
+    said = capsys.readouterr().err
+    assert f"the file system of '{inside}/sweep' has no locks" in said
+    assert said.count("\n") == 1
 
 
 def test_a_trial_that_is_redone_is_told_with_the_values_it_ran_with(inside):
