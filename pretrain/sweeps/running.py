@@ -9,13 +9,14 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+from pretrain.evaluation.results import of_its_step
 from pretrain.launch import be_a_child
 from pretrain.launchers.frozen import FOLDER, put
-from pretrain.run import RESULTS
+from pretrain.run import RESULTS, RunDirectory
 from pretrain.runs.stopping import stop
 from pretrain.signals import EXIT_STOPPED, heeded
 from pretrain.sweeps.record import LET_GO_ON, PRUNED_FILE, Sweep, Trial
-from pretrain.sweeps.search import choose, is_hopeless
+from pretrain.sweeps.search import choose, is_hopeless, noted
 
 _LOOK_S = 0.5
 
@@ -68,8 +69,11 @@ class Watch:
         now = self._time()
         if now == self._seen:
             return
-        self._seen = now
         folder = self.sweep.folder(self.trial)
+        results = RunDirectory(str(folder), rank=-1).results()
+        if results is not None and of_its_step(results)["metrics"] and noted(self.sweep, self.trial) < results["step"]:
+            return  # it is judged by its rows, and that of this step is written a moment later
+        self._seen = now
         if is_hopeless(self.sweep, self.trial):
             put(folder / FOLDER / PRUNED_FILE, json.dumps({"time": time.time()}) + "\n")
             print(f"trial {self.trial.number} is worse than the median at this step, and is ended", flush=True)

@@ -83,6 +83,11 @@ def is_hopeless(sweep: Sweep, trial: Trial) -> bool:
     return False
 
 
+def noted(sweep: Sweep, trial: Trial) -> int:
+    """The last step of which ``trial`` has noted what it measured; -1 before."""
+    return max((int(row["step"]) for row in _rows(sweep, trial)), default=-1)
+
+
 def _config(sweep: Sweep, overrides: list[str], trial: Trial) -> dict[str, Any]:
     return {**config.load(**_given(sweep, overrides)), "run_dir": str(sweep.folder(trial))}
 
@@ -136,12 +141,8 @@ def _measured(sweep: Sweep, one: Standing) -> dict[int, float]:
     Raises:
         InputError: it has come to its end and measured others, but not this one.
     """
-    path, metric = sweep.folder(one.trial) / METRICS, _HELDOUT + sweep.search["metric"]
+    rows, metric = _rows(sweep, one.trial), _HELDOUT + sweep.search["metric"]
     found: dict[int, float] = {}
-    if not path.exists():
-        return found
-    with open(path) as file:  # the few rows of many that have it
-        rows = [json.loads(line) for line in file if f'"{_HELDOUT}' in line and line.endswith("\n")]
     for row in rows:  # not all have all: an evaluator may measure less often than others
         if metric in row:
             found[int(row["step"])] = float(row[metric])
@@ -150,6 +151,15 @@ def _measured(sweep: Sweep, one: Standing) -> dict[int, float]:
         measured = [name.removeprefix(_HELDOUT) for name in names if name.startswith(_HELDOUT)]
         raise InputError(f"sweeper.metric '{wanted}': {choices(wanted, measured)}")
     return found
+
+
+def _rows(sweep: Sweep, trial: Trial) -> list[dict[str, Any]]:
+    """The few rows of many in which a trial has noted what it measured on held-out data."""
+    path = sweep.folder(trial) / METRICS
+    if not path.exists():
+        return []
+    with open(path) as file:
+        return [json.loads(line) for line in file if f'"{_HELDOUT}' in line and line.endswith("\n")]
 
 
 def _space(sweep: Sweep) -> dict[str, Any]:

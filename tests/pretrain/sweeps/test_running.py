@@ -5,6 +5,7 @@ import json
 import pytest
 
 from pretrain.cli import main
+from pretrain.sweeps import running
 from pretrain.sweeps.record import read
 from pretrain.sweeps.running import run
 from pretrain.sweeps.search import choose
@@ -48,3 +49,15 @@ def test_a_trial_without_prospects_that_is_retried_goes_on(sweep):
     assert main(["sweep", "retry", "sweep", "2"]) == 0
     assert not pruned(sweep, f"{command}; touch done")
     assert (sweep.folder(sweep.trials[-1]) / "done").exists()
+
+
+def test_a_measurement_whose_row_comes_later_is_judged(sweep):
+    assert pruned(sweep, f"echo '{MEASURED}' > results.json; sleep 1.2; echo '{ROW}' >> metrics.jsonl; sleep 1.5")
+
+
+def test_a_measurement_without_values_is_waited_for_by_nobody(sweep, monkeypatch):
+    asked = []
+    monkeypatch.setattr(running, "is_hopeless", lambda *given: bool(asked.append(given)))
+    empty = '{"step": 2, "metrics": {"loss": {"step": 1, "value": 9.0}}}'
+    assert not pruned(sweep, f"echo '{empty}' > results.json; sleep 1.8")
+    assert len(asked) == 1
