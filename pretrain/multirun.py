@@ -58,7 +58,7 @@ def multirun(overrides: Sequence[str], config_dir: str | None = None, file: str 
         whole = {folder: given[swept] for folder, swept in chosen.items()}
         configs = {folder: loaded[swept] for folder, swept in chosen.items()}
         trials = sweep.adopt(chosen)
-        asked = [one for one in standings(sweep) if one.trial.folder in configs]
+        asked = [one for one in standings(sweep, settled=True) if one.trial.folder in configs]
         kept = {one.trial.folder for one in asked if _is_left_alone(one, configs[one.trial.folder])}
         for trial in trials:
             if trial.folder not in kept:
@@ -102,7 +102,7 @@ def _search(overrides: Sequence[str], config_dir: str | None, file: str | None) 
         trials = sweep.adopt({f"trial-{number:04d}": [] for number in range(base["sweeper"]["trials"])})
         freeze({**base, "run_dir": str(sweep.path)}, partial(config.written, fixed, config_dir, file))
         search.check(sweep)
-        found = standings(sweep)
+        found = standings(sweep, settled=True)
         kept = {one.trial.folder for one in found if _is_left_alone(one, base)}
         for one in found:
             if one.trial.overrides and one.trial.folder not in kept:

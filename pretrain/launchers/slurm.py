@@ -7,6 +7,8 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,12 @@ from typing import Any
 
 from data.errors import InputError, RunError
 from pretrain.redaction import redact
+from pretrain.signals import SIGNALS
 from pretrain.version import __version__
 
-SCRIPT = "job.sh"
+SCRIPT, ENDING = "job.sh", "COMPLETING"
 _SECONDS = 60.0
+_ENDING_S, _LOOK_S = 60.0, 1.0
 _JOB = re.compile(r"(\d+)(?:_(\d+))?")
 
 
@@ -172,4 +176,24 @@ def jobs_of(path: Path) -> list[Job]:
         # A path has more than one spelling, by links and by "..", and the queue has the one it was submitted by.
         if number is not None and os.path.realpath(script.strip()) == own:
             found.append(Job(name.strip(), int(number[2]) if number[2] else None, state, reason))
+    return found
+
+
+def settled_jobs(path: Path) -> list[Job]:
+    """Those of :func:`jobs_of` once it shows which of them stay: one that is ending may come back into the queue.
+
+    One that is still ending after a minute is among them, in the state :data:`ENDING`.
+
+    Raises:
+        InputError: this host has no squeue.
+        RunError: Slurm does not answer.
+        Stopped: a signal came meanwhile.
+    """
+    found, end = jobs_of(path), time.monotonic() + _ENDING_S
+    if ending := [job.name for job in found if job.state == ENDING]:
+        print(f"waiting for job {', '.join(ending)}, which is ending", file=sys.stderr, flush=True)
+    while any(job.state == ENDING and job.name in ending for job in found) and time.monotonic() < end:
+        SIGNALS.check()
+        time.sleep(_LOOK_S)
+        found = jobs_of(path)
     return found

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from data.errors import InputError
+from data.errors import InputError, RunError
 from pretrain import launch
 from pretrain.launchers import slurm, torchrun
 from pretrain.launchers.frozen import command, folder_of, freeze, put, record
@@ -33,6 +33,7 @@ def start(config: Mapping[str, Any], overrides: Sequence[str], written: Written)
 
     Raises:
         InputError: the launcher is not there or refuses, or somebody works on the run already.
+        RunError: Slurm does not answer, or does not come to the end of a job that is ending.
         Stopped: a signal came before anything was started.
     """
     if launch.launched():
@@ -49,7 +50,11 @@ def _slurm(config: Mapping[str, Any], overrides: Sequence[str], written: Written
     folder = folder_of(config["run_dir"])
     path = folder / slurm.SCRIPT
     if options["start"]:
-        for job in slurm.jobs_of(path):
+        for job in slurm.settled_jobs(path):
+            if job.state == slurm.ENDING:
+                raise RunError(
+                    f"job {job.name}, which works on '{config['run_dir']}', is ending; give the command again"
+                )
             print(f"job {job.name} is {job.state.lower()}, and works on '{config['run_dir']}' already")
             return 0
         refuse_a_second(config["run_dir"])

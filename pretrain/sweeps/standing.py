@@ -9,7 +9,7 @@ from typing import Any
 from pretrain.ending import DONE, FAILED, INTERRUPTED
 from pretrain.launchers.frozen import FOLDER
 from pretrain.launchers.options import SLURM
-from pretrain.launchers.slurm import SCRIPT, Job, jobs_of
+from pretrain.launchers.slurm import SCRIPT, Job, jobs_of, settled_jobs
 from pretrain.redaction import redact
 from pretrain.runs.search import is_run
 from pretrain.runs.summary import RUNNING, UNKNOWN, Summary, max_steps_of, summarise
@@ -47,12 +47,13 @@ class Standing:
         return about | {"run": self.run.as_json() if self.run is not None else None}
 
 
-def standings(sweep: Sweep, queue: bool = True) -> list[Standing]:
+def standings(sweep: Sweep, queue: bool = True, settled: bool = False) -> list[Standing]:
     """How each trial stands, in the order of their numbers.
 
     Args:
         sweep: whose.
         queue: ask Slurm as well, where it is a sweep for Slurm.
+        settled: wait a minute for jobs that are ending; see :func:`pretrain.launchers.slurm.settled_jobs`.
 
     Raises:
         InputError: it is a sweep for Slurm, and this host has none.
@@ -60,7 +61,8 @@ def standings(sweep: Sweep, queue: bool = True) -> list[Standing]:
     """
     jobs: dict[int | None, Job] = {}
     if queue and sweep.launcher == SLURM and sweep.job["launcher"]["start"]:
-        jobs = {job.element: job for job in jobs_of(sweep.path / FOLDER / SCRIPT)}
+        ask = settled_jobs if settled else jobs_of
+        jobs = {job.element: job for job in ask(sweep.path / FOLDER / SCRIPT)}
     return [_standing(sweep, trial, jobs.get(trial.number)) for trial in sweep.trials]
 
 

@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
     else:
         lease = leased(sweep.path, arguments.sweep)
         try:
-            found = standings(sweep)
+            found = standings(sweep, settled=True)
             resuming = arguments.verb == "resume"
             trials = _early(found) if resuming else _failed(sweep, found, arguments.trials)
             return start(sweep, trials)

@@ -11,6 +11,7 @@ import pytest
 
 from pretrain import config
 from pretrain.cli import main
+from pretrain.launchers import slurm
 from pretrain.launchers.slurm import jobs_of
 from pretrain.sweeps.record import read
 from pretrain.sweeps.search import choose
@@ -100,6 +101,48 @@ def test_a_job_is_found_by_any_spelling_of_its_path(inside, monkeypatch):
     for folder in ("real", "link", "bin/../real"):
         assert [job.name for job in jobs_of(inside / folder / "launch/job.sh")] == ["7_3"]
     assert jobs_of(inside / "other/launch/job.sh") == []
+
+
+@pytest.fixture
+def queue(inside, monkeypatch):
+    """A Slurm whose queue gives each time the next of some answers about an own job, and the last one for ever."""
+    (inside / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{inside / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(slurm, "_LOOK_S", 0.01)
+
+    def says(name, script, *states):
+        for number, state in enumerate(states):
+            line = f"{name}|{state}|None|{inside}/{script}" if state else ""
+            (inside / f"bin/answer-{number}").write_text(line and f"{line}\n")
+        asked = f"n=$(cat {inside}/bin/asked 2>/dev/null || echo 0); [ $n -lt {len(states)} ] || n={len(states) - 1}"
+        texts = {"squeue": f"{asked}; cat {inside}/bin/answer-$n; echo $((n + 1)) > {inside}/bin/asked"}
+        for program, text in (texts | {"sbatch": "echo 99"}).items():
+            (inside / "bin" / program).write_text(f"#!/bin/sh\n{text}\n")
+            (inside / "bin" / program).chmod(0o755)
+        (inside / "bin/asked").unlink(missing_ok=True)
+
+    return says
+
+
+def test_a_job_that_is_ending_is_waited_for(inside, queue, capsys, monkeypatch):
+    queue("7", "run/launch/job.sh", "COMPLETING", "COMPLETING", "")
+    assert main([*SLURM, "run_dir=run"]) == 0
+    said = capsys.readouterr()
+    assert said.err == "waiting for job 7, which is ending\n"
+    assert "job 99 is submitted" in said.out
+    queue("7", "run/launch/job.sh", "COMPLETING", "PENDING")  # put back
+    assert main([*SLURM, "run_dir=run"]) == 0
+    assert "job 7 is pending, and works on 'run' already" in capsys.readouterr().out
+    queue("7_1", "sweep/launch/job.sh", "COMPLETING", "")
+    assert main(["-m", *SLURM, "seed=1,2", "run_dir=sweep"]) == 0
+    assert "an array of 2 trials" in capsys.readouterr().out
+    monkeypatch.setattr(slurm, "_ENDING_S", 0.1)
+    queue("7_1", "sweep/launch/job.sh", "COMPLETING")
+    assert main(["sweep", "resume", "sweep"]) == 0  # what else there is need not wait
+    assert "an array of 1 trials" in capsys.readouterr().out
+    queue("7", "run/launch/job.sh", "COMPLETING")
+    assert main([*SLURM, "run_dir=run"]) == 1
+    assert "job 7, which works on 'run', is ending; give the command again" in capsys.readouterr().err
 
 
 def test_a_credential_is_not_written_down(inside, capsys):
