@@ -67,6 +67,21 @@ def test_a_run_on_two_nodes_is_warned_and_goes_on_by_its_frozen_config(tmp_path:
     assert json.loads((run_dir / "launch/submitted.jsonl").read_text())["job"] == job
 
 
+def test_a_job_that_was_cancelled_is_followed_by_another_at_once(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    command = [*COMMAND, "launcher=slurm", "launcher.setup=['export OMP_NUM_THREADS=1']", f"run_dir={run_dir}"]
+    job = re.findall(r"job (\d+) is submitted", pretrain(*command))[0]
+    until(lambda: max(steps_of(run_dir), default=0) >= 100)
+    os.kill(holder(run_dir).pid, signal.SIGSTOP)  # it takes its time to save
+    subprocess.run(["scancel", job], check=True)
+    until(lambda: [one.state for one in jobs_of(run_dir / "launch/job.sh")] == ["COMPLETING"])
+    again = re.findall(r"job (\d+) is submitted", pretrain(*command))[0]
+    assert again != job
+    until(lambda: state(again) in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"))
+    assert state(again) == "COMPLETED"
+    assert all_once(run_dir)
+
+
 def test_a_sweep_survives_its_submitter_killed_jobs_and_a_drained_node(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     script = sweep / "launch/job.sh"

@@ -111,6 +111,10 @@ def test_a_trial_that_is_redone_is_told_with_the_values_it_ran_with(inside):
     assert main([*SEARCH, *SPACE, "sweeper.trials=4"]) == 0  # grown, which knows what the first ones were
     trial = read("sweep").trials[1]
     former = trial.overrides
+    record = json.loads((inside / "sweep/sweep.json").read_text())
+    assert [one["overrides"] for one in record["trials"]] == [[]] * 4
+    record["trials"][1]["overrides"] = former  # as earlier versions wrote it
+    (inside / "sweep/sweep.json").write_text(json.dumps(record))
     shutil.rmtree(inside / "sweep" / trial.folder)
     assert read("sweep").trials[1].overrides == []
     assert main([*SEARCH, "optimizer.lr=interval(1,2)", "sweeper.trials=4"]) == 0
