@@ -105,6 +105,11 @@ def _config(described: Described, joint: int | None, ids: Mapping[str, int | Non
             raise InputError(
                 "the tokenizer's end token has the id 2, at which CLIPTextModel of transformers cannot pool"
             )
+        if ids["eos_token_id"] == ids["bos_token_id"]:  # it pools at the first of them: all texts would be one vector
+            raise InputError(
+                "the tokenizer has one token for start and end (as GPT-2's), and CLIPTextModel of transformers would "
+                "pool each text at its start; train with one that has two, as CLIP's or of 'shards pack --tokenizer N'"
+            )
         found |= ids
     return found
 
@@ -122,7 +127,7 @@ def _notes(encoder: Encoder) -> list[str]:
 
 
 def _texts(encoder: TextEncoder, longest: int, ids: Mapping[str, int | None]) -> Any:
-    return probes.text(encoder.vocab_size, min(longest, 128), ids["eos_token_id"])
+    return probes.text(encoder.vocab_size, min(longest, 128), ids["eos_token_id"], ids["bos_token_id"])
 
 
 @torch.no_grad()

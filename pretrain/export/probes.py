@@ -16,13 +16,16 @@ from modalities.layout import Layout
 SEED = 20260101
 
 
-def text(vocab_size: int, longest: int, end: int | None = None) -> tuple[dict[str, Any], list[Tensor]]:
+def text(
+    vocab_size: int, longest: int, end: int | None = None, start: int | None = None
+) -> tuple[dict[str, Any], list[Tensor]]:
     """Five texts of random tokens of different lengths: our inputs, and the ids of each.
 
     Args:
         vocab_size: V.
         longest: tokens of the longest text.
         end: token that each ends with and that stands nowhere else.
+        start: token that each begins with, as the tokenizer makes them; None: any.
     """
     draw = torch.Generator().manual_seed(SEED)
     lengths = sorted({max(2, longest * part // 8) for part in (1, 2, 3, 6, 8)})
@@ -31,6 +34,9 @@ def text(vocab_size: int, longest: int, end: int | None = None) -> tuple[dict[st
         for ids in texts:
             ids[ids == end] = (end + 1) % vocab_size
             ids[-1] = end
+    if start is not None:
+        for ids in texts:
+            ids[0] = start
     return {"tokens": torch.cat(texts), "layout": Layout(lengths), "size": len(texts)}, texts
 
 

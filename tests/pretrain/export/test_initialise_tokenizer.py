@@ -9,8 +9,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from data.errors import InputError
 from modalities.text.tokenizer import SPECIAL
+from pretrain.cli import main
 from tests.conftest import sentence
-from tests.pretrain.export.families import saved
+from tests.pretrain.export.families import OVERRIDES, published, saved
 from tests.pretrain.export.incoming import FILE, begun, exported
 
 
@@ -39,6 +40,21 @@ def open_ended(*special):
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     options = {"special_tokens": list(special), "initial_alphabet": alphabet, "show_progress": False}
     return made, trainers.BpeTrainer(vocab_size=300, **options)
+
+
+def test_texts_that_begin_and_end_with_one_token_are_no_clip(tmp_path, capsys):
+    """CLIPTextModel pools at the first end token: with GPT-2's vocabulary that is the start of every text."""
+    tokenizer, trainer = open_ended("!", "#", "$", "<|endoftext|>")
+    tokenizer.train_from_iterator((sentence(n) for n in range(100)), trainer)
+    path = str(tmp_path / "tokenizer.json")
+    tokenizer.save(path)
+    published(tmp_path / "run", path, OVERRIDES["clip"])
+    for arguments in ([], ["--encoder", "text"]):
+        assert main(["export", str(tmp_path / "run"), "--no-check", *arguments]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert "the tokenizer has one token for start and end (as GPT-2's)" in said
+    assert main(["export", str(tmp_path / "run"), "--no-check", "--encoder", "image"]) == 0
 
 
 @pytest.mark.parametrize(
