@@ -54,7 +54,8 @@ def export(
         library()  # before anything is read: it takes a while, and is what may be missing
     origin = open_origin(place, averaged)
     encoder, task = named(origin, encoder, task)
-    tokens = tokens_of(origin, tokenizer)
+    wanted = [encoder] if task is None else list(origin.task(task)["encoders"].values())
+    tokens = tokens_of(origin, wanted, tokenizer)
     plan = choose(origin, encoder, task, tokens)
     signature = None if form == "hf" else signature_of(plan)
     if plan.text in tokens:

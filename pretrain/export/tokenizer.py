@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,18 +89,21 @@ class Tokens:
         return [self.start, *self.source.encode(text), *([] if causal else [self.end])]
 
 
-def tokens_of(origin: Origin, given: str | None) -> dict[str, Tokens]:
+def tokens_of(origin: Origin, wanted: Collection[str], given: str | None) -> dict[str, Tokens]:
     """Encoder -> the tokenizer it was trained with.
 
     Args:
         origin: what is exported; it knows the digest.
-        given: another place where the tokenizer lies now.
+        wanted: names of encoders; those of other modalities have none.
+        given: another place where their tokenizer lies now.
 
     Raises:
         InputError: it is gone, or is another one now.
     """
     found = {}
     for name, digest in dict(origin.content.state.get("tokenizers", {})).items():
+        if name not in wanted:
+            continue
         path = given or _path(origin, name)
         if path is None or not Path(path).expanduser().is_file():
             raise InputError(f"the tokenizer '{path}' of encoder '{name}' is not there; give --tokenizer FILE")

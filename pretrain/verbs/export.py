@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     add("--ema", action="store_true", help="the moving average of the weights instead of the trained ones")
     add("--out", metavar="DIR", type=Path, help="the folder (default: RUN/export/ENCODER[-TASK]-stepN[-ema])")
     add("--overwrite", action="store_true", help="replace a folder that was exported before")
-    add("--tokenizer", metavar="FILE", help="where the encoder's tokenizer.json lies now, if not where it lay")
+    add("--tokenizer", metavar="FILE", help="where the tokenizer.json of what is written lies now, if not where it lay")
     add("--license", "--licence", metavar="TEXT", help="for the model card")
     add(
         "--data-card",

@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from modalities.image.hf_config import clip_vision
 from modalities.image.prepare import ImagePrepare
 from pretrain.cli import main
 from pretrain.export import clip, hf
-from tests.pretrain.export.families import ALONE, OVERRIDES, ours, published
+from tests.pretrain.export.families import ALONE, OVERRIDES, ours, published, sizes
 
 CLASSES = {
     "bert": ("BertForMaskedLM", "BertModel"),
@@ -214,6 +215,25 @@ def test_wrong_arguments_are_one_line(tmp_path, tokenizer_path, capsys):
         assert said.count("\n") == 1
     assert main(["export", str(tmp_path / "full"), "--no-check"]) == 2
     assert "holds no sound checkpoint" in capsys.readouterr().err
+
+
+def test_only_the_tokenizer_of_what_is_written_must_be_there(tmp_path, tokenizer_path, capsys):
+    """A copied run: the tokenizers of its texts have stayed behind, and lie elsewhere under names of their own."""
+    own, other = tmp_path / "own.json", tmp_path / "other.json"
+    own.write_bytes(Path(tokenizer_path).read_bytes())
+    other.write_bytes(Path(tokenizer_path).read_bytes() + b"\n")
+    more = ["+encoder@encoders.words=gpt2_small", *sizes("words", vocab_size=320, max_tokens=140)]
+    more += ["+task@tasks.clm=clm", "tasks.clm.encoders={text: words}", "tasks.clm.objective.vocab_size=320"]
+    more += ["tasks.clm.prepare.max_tokens=100", f"tasks.clm.prepare.tokenizer={other}"]
+    published(tmp_path / "run", own, [*OVERRIDES["clip"], *more])
+    own.rename(tmp_path / "moved.json")
+    other.unlink()
+    run = str(tmp_path / "run")
+    assert main(["export", run, "--no-check", "--encoder", "image"]) == 0
+    assert main(["export", run, "--no-check", "--task", "clip"]) == 2
+    assert "own.json' of encoder 'text' is not there; give --tokenizer FILE" in capsys.readouterr().err
+    for arguments in (["--task", "clip"], ["--encoder", "text"]):
+        assert main(["export", run, "--no-check", *arguments, "--tokenizer", str(tmp_path / "moved.json")]) == 0
 
 
 def test_a_config_names_code_and_none_is_run(tmp_path, tokenizer_path, capsys):
