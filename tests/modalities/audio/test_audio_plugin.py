@@ -72,8 +72,10 @@ class Spectrum(nn.Module):
         super().__init__()
         self.layer = nn.Linear(8, D)
 
-    def forward(self, wave):
-        return self.layer(torch.fft.rfft(wave).abs()[:, :8])
+    def forward(self, wave, there=None):
+        if there is not None:
+            wave = wave * (there if there.ndim == 2 else torch.arange(wave.shape[1]) < there.unsqueeze(1))
+        return self.layer(torch.fft.rfft(wave, 4000).abs()[:, :8])
 
 
 def test_a_module_that_pools_gives_one_row_a_clip():
@@ -81,6 +83,18 @@ def test_a_module_that_pools_gives_one_row_a_clip():
     _, batch = clips(*LENGTHS)
     assert encoder(batch).tokens.shape == (4, D)
     assert "this one is a AudioPlugin" in Wav2Vec2(8, D).accept({"audio": encoder})
+
+
+@pytest.mark.parametrize("name", ["lengths", "mask"])
+def test_a_module_that_pools_takes_padding_and_a_clip_alone(name):
+    encoder = AudioPlugin(Spectrum(), D, **{name: "there"}).eval()
+    items, batch = clips(*LENGTHS)
+    found = encoder(batch)
+    assert found.layout.lengths == [1] * len(LENGTHS)
+    for item, features in zip(items, found.tokens, strict=True):
+        alone = encoder(AudioPrepare(min_seconds=0.01, **FRONT).collate([item]))
+        assert alone.layout.lengths == [1]
+        torch.testing.assert_close(alone.tokens[0], features, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
