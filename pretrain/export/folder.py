@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -63,8 +64,9 @@ def publish(
             shutil.rmtree(old)
         else:
             os.rename(partial, out)
-    except OSError as error:
-        raise RunError(f"'{out}' could not be written: {error.strerror or error}; nothing was left there") from None
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise RunError(f"'{out}' could not be written: {reason}; nothing was left there") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return sorted(path.name for path in out.iterdir())

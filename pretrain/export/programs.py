@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import warnings
 from collections.abc import Callable
@@ -61,7 +62,10 @@ def onnx_parts() -> tuple[ModuleType, ModuleType]:
 
 def write_torch(program: Any, path: Path) -> None:
     """Writes a traced program."""
-    torch.export.save(program, path)
+    # Torch's writer of files ends the whole process when the disk is full; a buffer never is.
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def load_torch(path: Path, signature: Signature) -> Loaded:

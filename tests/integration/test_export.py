@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from pretrain.cli import main
 from tests.integration.runs import run
-from tests.pretrain.export.families import OVERRIDES
+from tests.integration.small_disk import on_small_disk
+from tests.pretrain.export.families import OVERRIDES, published
 
 QUICK = [
     "data=demo",
@@ -60,3 +63,24 @@ def test_a_checkpoint_and_what_does_not_fit(tmp_path: Path, monkeypatch: pytest.
     said = [line for line in (tmp_path / "said").read_text().splitlines() if line.startswith("pretrain: error")]
     assert len(said) == 1
     assert "num_hidden_layers is 2 there and 3 here" in said[0]
+
+
+@pytest.mark.parametrize(("form", "size"), [("hf", "40k"), ("torch", "300k")])
+def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(
+    tmp_path: Path, tokenizer_path: str, form: str, size: str
+) -> None:
+    """Of 300 KiB the weights take a half, and the graph that is to replace them finds no room for the other."""
+    pytest.importorskip("transformers")
+    published(tmp_path / "run", tokenizer_path, OVERRIDES["bert"])
+    out, said = tmp_path / "disk/out", tmp_path / "said"
+
+    def body() -> None:
+        with open(said, "w") as sys.stderr:
+            assert main(["export", str(tmp_path / "run"), "--format", form, "--out", str(out)]) == 1
+        assert not list((tmp_path / "disk").iterdir())
+
+    on_small_disk(tmp_path / "disk", size, body)
+    (line,) = said.read_text().splitlines()
+    assert line.startswith(f"pretrain: error: '{out}' could not be written: ")
+    assert "No space left on device" in line
+    assert line.endswith("; nothing was left there")
