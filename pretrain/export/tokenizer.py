@@ -57,6 +57,8 @@ class Tokens:
             causal: no end token behind a text, so that it can be continued.
         """
         whole = json.loads(Path(self.source.path).read_text(encoding="utf-8"))
+        if whole["model"].get("dropout"):
+            whole["model"]["dropout"] = None  # as it is used here: a text is the same tokens at each call
         start, end = self.names["bos_token"], self.names["eos_token"]
         first = [{"SpecialToken": {"id": start, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
         second: list[dict[str, Any]] = [{"Sequence": {"id": "B", "type_id": 1}}]

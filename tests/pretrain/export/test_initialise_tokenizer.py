@@ -1,6 +1,7 @@
 """The tokenizer of a folder that a model begins with."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,6 +41,17 @@ def open_ended(*special):
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     options = {"special_tokens": list(special), "initial_alphabet": alphabet, "show_progress": False}
     return made, trainers.BpeTrainer(vocab_size=300, **options)
+
+
+def test_dropout_of_a_tokenizer_stays_here(tmp_path, tokenizer_path, transformers):
+    """It is switched off in training, and so in what is written: the check compares tokens that would be drawn."""
+    path = tmp_path / "tokenizer.json"
+    whole = json.loads(Path(tokenizer_path).read_text())
+    whole["model"]["dropout"] = 0.5
+    path.write_text(json.dumps(whole))
+    published(tmp_path / "run", path, OVERRIDES["bert"])
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out/tokenizer.json").read_text())["model"]["dropout"] is None
 
 
 def test_texts_that_begin_and_end_with_one_token_are_no_clip(tmp_path, capsys):
