@@ -13,6 +13,7 @@ from typing import Any
 from data.errors import InputError
 from data.label import digest_of
 from pretrain import config
+from pretrain.adapting.aim import aimed
 from pretrain.adapting.labels import labels_of, wants_labels
 from pretrain.adapting.origin import Origin, origin_of, written
 from pretrain.grammar import key_of, parse
@@ -36,6 +37,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     origin = origin_of(place, roots)
     first = [*_chosen(origin, place, given), *origin.overrides]
     fixed = [text for text, one in zip(given, parsed, strict=True) if not one.is_sweep_override()]
+    first += aimed(origin.modalities, lambda: config.written([*first, *fixed], config_dir))
     composed = config.load([*first, *fixed], config_dir)
     return [*options, *first, *_carried(origin, composed), *_tables(composed), *_labels(composed, roots), *given]
 

@@ -57,7 +57,9 @@ def _of_run(place: str, roots: tuple[str, ...]) -> Origin:
     overrides = [f"init_from={written(str(trained.reader.path), 'init_from')}"]
     carried, modalities = {}, {}
     for name in trained.encoders:
-        node = trained.config["encoders"][name]
+        node = dict(trained.config["encoders"][name])
+        if "weights" in node:
+            node["weights"] = None  # what a foreign module began with: the checkpoint has them all
         overrides.append(f"+encoders.{name}={written(node, f'encoders.{name}')}")
         inputs = trained.prepare_node(name)
         carried[name] = {key: inputs[key] for key in _CARRIED if key in inputs}
