@@ -6,6 +6,7 @@ gradients as well.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -30,8 +31,21 @@ class Name(NamedTuple):
     their_shape: tuple[int, ...] | None = None
 
 
+_OLD = (
+    (re.compile(r"(LayerNorm)\.gamma$"), r"\1.weight"),
+    (re.compile(r"(LayerNorm)\.beta$"), r"\1.bias"),
+    (re.compile(r"\.weight_g$"), ".parametrizations.weight.original0"),
+    (re.compile(r"\.weight_v$"), ".parametrizations.weight.original1"),
+)
 Table = list[Name]
 Parts = Mapping[str, str | tuple[str, ...]]
+
+
+def present(name: str) -> str:
+    """What a tensor is called today that older files call ``name``: ``LayerNorm.gamma``, ``conv.weight_g``."""
+    for old, new in _OLD:
+        name = old.sub(new, name)
+    return name
 
 
 def to_ours(table: Iterable[Name], theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from data.errors import InputError
 from modalities.audio.hf_names import wav2vec2, wav2vec2_pretraining
 from modalities.hf_config import Settings
-from modalities.hf_names import Name, Table, to_ours, to_theirs, under
+from modalities.hf_names import Name, Table, present, to_ours, to_theirs, under
 from modalities.image.hf_names import clip_vision
 from modalities.text.clip_names import clip_text
 from modalities.text.hf_names import FAMILIES, from_hf, known, to_hf
@@ -25,12 +25,6 @@ BASES = {
 """Family -> what stands before the encoder's names in a class with a head."""
 # Buffers that older versions wrote, which hold no weights.
 _BUFFERS = re.compile(r"(.*\.)?(position_ids|attn\.bias|attn\.masked_bias|rotary_emb\.inv_freq)")
-_OLD = (
-    (re.compile(r"(LayerNorm)\.gamma$"), r"\1.weight"),
-    (re.compile(r"(LayerNorm)\.beta$"), r"\1.bias"),
-    (re.compile(r"conv\.weight_g$"), "conv.parametrizations.weight.original0"),
-    (re.compile(r"conv\.weight_v$"), "conv.parametrizations.weight.original1"),
-)
 
 
 class Arrived(NamedTuple):
@@ -209,9 +203,7 @@ def _renamed(family: str, theirs: Iterable[str]) -> dict[str, str]:
     tied = FAMILIES[family].tied if family in FAMILIES else {}
     found = {}
     for original in theirs:
-        name = original
-        for old, new in _OLD:
-            name = old.sub(new, name)
+        name = present(original)
         if not _BUFFERS.fullmatch(name):
             found[name] = original
     base = BASES[family]

@@ -48,6 +48,65 @@ def test_in_several_files_with_a_prefix_and_a_head(saved, caplog):
     assert "left out: cls.0.weight" in caplog.text
 
 
+class Named(nn.Module):
+    """A layer under the names of BERT and of wav2vec 2.0, whose norm of weights is made by ``normed``."""
+
+    def __init__(self, normed):
+        super().__init__()
+        self.LayerNorm, self.conv = nn.LayerNorm(4), normed(nn.Conv1d(4, 4, 3), dim=2)
+        nn.init.normal_(self.LayerNorm.weight)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("prefix", ["", "bert."])
+def test_names_of_older_files_and_of_older_modules(tmp_path, prefix, caplog):
+    older, newer = nn.utils.weight_norm, nn.utils.parametrizations.weight_norm
+    for theirs, ours in ((older, newer), (newer, older), (older, older), (newer, newer)):
+        source, module = Named(theirs), Named(ours)
+        renamed = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+        state = {prefix + renamed.get(name, name): value for name, value in source.state_dict().items()}
+        save_file(state | {"cls.gamma": torch.ones(2)}, tmp_path / "model.safetensors")
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "pretrain"):
+            load_weights(module, str(tmp_path))
+        assert caplog.text.strip().endswith("left out: cls.gamma")
+        assert torch.equal(module.LayerNorm.weight, source.LayerNorm.weight)
+        torch.testing.assert_close(module.conv(torch.ones(1, 4, 5)), source.conv(torch.ones(1, 4, 5)))
+
+
+class Tied(nn.Module):
+    """As T5's encoder: one matrix under two names, one of which files hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared, self.layer, self.head = nn.Embedding(5, 4), nn.Linear(4, 4), nn.Linear(4, 5, bias=False)
+        self.head.weight = self.shared.weight
+
+
+@pytest.mark.parametrize("prefix", ["", "encoder."])
+@pytest.mark.parametrize("without", ["shared.weight", "head.weight"])
+def test_tied_tensors_that_files_hold_once(tmp_path, prefix, without):
+    source, module = Tied(), Tied()
+    state = {prefix + name: value for name, value in source.state_dict().items() if name != without}
+    save_file(state, tmp_path / "model.safetensors")
+    load_weights(module, str(tmp_path))
+    assert equal(module, source)
+    assert module.head.weight is module.shared.weight
+    state.pop(next(name for name in state if "shared" in name or "head" in name))
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"lack shared.weight, head.weight of Tied"):
+        load_weights(module, str(tmp_path))
+
+
+def test_an_encoder_of_t5_as_it_was_saved(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 20, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    source, module = (transformers.T5EncoderModel(transformers.T5Config(**sizes)) for _ in range(2))
+    source.save_pretrained(tmp_path)
+    load_weights(module, str(tmp_path))
+    assert equal(module, source)
+
+
 def test_what_does_not_fit_is_named(saved):
     _, folder = saved
     with pytest.raises(InputError, match=r"lack 2.weight, 2.bias of Sequential; they hold 0.bias, 0.weight, 1.bias"):
