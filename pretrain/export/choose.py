@@ -68,6 +68,11 @@ def choose(origin: Origin, name: str, task: str | None, tokens: Mapping[str, Tok
     ids = tokens[name].ids if name in tokens else NO_IDS
     if task is not None:
         return _with_head(origin, name, encoder, task, tokens)
+    return _told(_alone(origin, name, encoder, ids), {name: encoder})
+
+
+def _alone(origin: Origin, name: str, encoder: Encoder, ids: Mapping[str, int | None]) -> Plan:
+    node, where = origin.encoder(name), f"encoders.{name}"
     joint = [int(dim) for dim in encoder.projections]
     if isinstance(encoder, TextEncoder):
         # The same settings are GPT-2 and CLIP's text tower; a place in a joint space is what tells them apart.
@@ -98,12 +103,13 @@ def _with_head(origin: Origin, name: str, encoder: Encoder, task: str, tokens: M
         return _clip(origin, sides, objective, task, tokens)
     if isinstance(objective, Wav2Vec2):
         assert isinstance(encoder, AudioEncoder)
-        return audio.plan(encoder, *fitting(node, at, ("wav2vec2",)), objective, _rate(origin, name))
+        plan = audio.plan(encoder, *fitting(node, at, ("wav2vec2",)), objective, _rate(origin, name))
+        return _told(plan, {name: encoder})
     assert isinstance(encoder, TextEncoder)
     wanted = ("bert", "modernbert") if isinstance(objective, MaskedLM) else ("gpt2",)
     plan = text.plan(encoder, *fitting(node, at, wanted), objective, where, ids)
     plan.text = name
-    return plan
+    return _told(plan, {name: encoder})
 
 
 def _clip(
@@ -128,6 +134,18 @@ def _clip(
         tokens[words].ids if words in tokens else NO_IDS,
     )
     plan.text = words
+    return _told(plan, {image: pictures, words: texts})
+
+
+def _told(plan: Plan, encoders: Mapping[str, Encoder]) -> Plan:
+    """``plan``, which says of each projection of the encoders that it does not hold that it is not there."""
+    plan.notes += [
+        f"The projection of encoder '{name}' into the joint space of {dim} features is not in the folder: its vectors "
+        "are not comparable with those of other encoders."
+        for name, encoder in encoders.items()
+        for dim in encoder.projections
+        if int(dim) != plan.config.get("projection_dim")
+    ]
     return plan
 
 

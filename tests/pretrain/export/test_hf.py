@@ -109,6 +109,36 @@ def test_a_processor_that_resizes_otherwise_is_found(tmp_path, tokenizer_path, t
     assert not (tmp_path / "out").exists()
 
 
+NOT_THERE = "projection of encoder '{}' into the joint space of {} features is not in the folder"
+
+
+def test_a_projection_that_a_family_has_no_place_for_is_told(tmp_path, tokenizer_path, capsys):
+    more = ["+encoder@encoders.audio=wav2vec2_base", *sizes("audio", channels=16, position_kernel=8, position_groups=4)]
+    more += ["+task@tasks.clap=clap", "tasks.clap.objective.embed_dim=16"]
+    published(tmp_path / "run", tokenizer_path, [*OVERRIDES["clip"], *more])
+    run = str(tmp_path / "run")
+    for arguments, there in (
+        (["--encoder", "audio"], [("audio", 16)]),
+        (["--encoder", "image"], []),
+        (["--encoder", "text"], [("text", 16), ("text", 24)]),
+        (["--task", "clip"], [("text", 16)]),
+    ):
+        out = tmp_path / arguments[1]
+        assert main(["export", run, "--no-check", *arguments, "--out", str(out)]) == 0
+        said, card = capsys.readouterr().out, (out / "README.md").read_text()
+        for name, dim in (("audio", 16), ("image", 24), ("text", 16), ("text", 24)):
+            assert (NOT_THERE.format(name, dim) in said) == ((name, dim) in there)
+            assert (NOT_THERE.format(name, dim) in card) == ((name, dim) in there)
+
+
+def test_a_projection_of_a_bert_is_told_with_its_head_and_alone(tmp_path, tokenizer_path, capsys):
+    more = ["+task@tasks.clip=clip", "+encoder@encoders.image=image_tiny", "embed_dim=24"]
+    published(tmp_path / "run", tokenizer_path, [*OVERRIDES["bert"], *more])
+    for arguments in (["--task", "mlm"], ["--encoder", "text"]):
+        assert main(["export", str(tmp_path / "run"), "--no-check", *arguments]) == 0
+        assert NOT_THERE.format("text", 24) in capsys.readouterr().out
+
+
 def test_averaged_weights(tmp_path, tokenizer_path, transformers):
     published(tmp_path / "run", tokenizer_path, OVERRIDES["bert"], average=True)
     for name, options in (("raw", []), ("ema", ["--ema"])):
