@@ -72,7 +72,8 @@ class Evaluation(pl.Callback):
             pl_module.held_out = {f"heldout/{name}": score["value"] for name, score in scores.items()}
             pl_module.metrics = self._names(due, scores)
             if trainer.is_global_zero:
-                self._report(step)
+                with _a_full_disk_is_a_warning(f"which held-out samples cannot be used (after step {step})"):
+                    self._report(step)
                 with _a_full_disk_is_a_warning(f"what was measured after step {step} (it stands in metrics.jsonl)"):
                     self.directory.write_results(step, scores, tables_of(due), pl_module.all_measured)
                 shown.write_all(self.directory.path, step, due)
@@ -96,8 +97,11 @@ class Evaluation(pl.Callback):
 
     def _report(self, step: int) -> None:
         """Held-out samples that could not be used go to quarantine, once a run, and count against no budget."""
-        known = {(r["task"], r["shard"], r["key"]) for r in rows(self.directory) if r.get("split") == HELD_OUT}
         found = [one for evaluator in self.evaluators for one in getattr(evaluator, "rejected", ())]
+        if not found:
+            return
+        there = rows(self.directory, damaged=True)  # a line that is none ends no run that is under way
+        known = {(r.get("task"), r.get("shard"), r.get("key")) for r in there if r.get("split") == HELD_OUT}
         new = [one for one in found if (one.task, one.shard, one.key) not in known]
         write(self.directory, 0, step, HELD_OUT, new)
 

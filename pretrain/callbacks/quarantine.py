@@ -88,10 +88,10 @@ class Quarantine(pl.Callback):
         return int(total)
 
 
-def rows(directory: RunDirectory) -> Iterator[dict[str, Any]]:
-    """What is in quarantine, of all ranks."""
+def rows(directory: RunDirectory, damaged: bool = False) -> Iterator[dict[str, Any]]:
+    """What is in quarantine, of all ranks; ``damaged`` as in :meth:`pretrain.run.RunDirectory.rows`."""
     for path in directory.quarantines():
-        yield from directory.rows(path.name)
+        yield from directory.rows(path.name, damaged)
 
 
 def write(directory: RunDirectory, rank: int, step: int, split: str, rejected: Sequence[Rejected]) -> None:

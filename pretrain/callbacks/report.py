@@ -100,7 +100,10 @@ class Report(pl.Callback):
         assert self.writer is not None
         if self.writer.returncode < 0 or self.writer.returncode == EXIT_STOPPED:
             # Somebody ended it, with the run or to make room; the next one writes it all.
-            partial_of(self.directory.path / NAME, self.writer.pid).unlink(missing_ok=True)
+            try:
+                partial_of(self.directory.path / NAME, self.writer.pid).unlink(missing_ok=True)
+            except OSError as error:
+                self._fail(error)
         elif self.writer.returncode:
             self._fail(f"exit code {self.writer.returncode} of 'pretrain report {self.directory.path}'")
         else:

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from data.write import write
-from pretrain import config, ledger
+from pretrain import checkpoint, config, ledger
+from pretrain.callbacks import evaluation
 from pretrain.cli import main
 from pretrain.run import RunDirectory
 from tests.conftest import png, sentence
@@ -114,6 +115,32 @@ def test_held_out_samples_are_reported_once_and_count_for_nothing(command, tmp_p
     assert {(row["split"], row["task"], row["step"]) for row in rows} == {("heldout", "clip.heldout", 4)}
     assert {row["kind"] for row in rows} == {kind for _, kind, _ in BAD.values()}
     assert (tmp_path / "run/log.txt").read_text().count("held-out sample 'heldout-003' in") == 2  # once a start
+
+
+@pytest.mark.parametrize("trouble", ["away", "damaged"])
+def test_what_keeps_held_out_samples_from_being_noted_ends_no_run(command, tmp_path, monkeypatch, capsys, trouble):
+    """And nothing else of that step is lost; the next measurement notes them."""
+    there, real = tmp_path / "run/quarantine-00007.jsonl", evaluation.measure
+
+    def meanwhile(*given):
+        if trouble == "damaged":
+            there.write_text('nonsense\n{"step": 1, "split": "heldout"}\n')
+        elif not there.exists():
+            there.mkdir()  # which cannot be read as a file
+        else:
+            there.rmdir()
+        return real(*given)
+
+    monkeypatch.setattr(evaluation, "measure", meanwhile)
+    assert main(command((), BAD, "quarantine.max_share=0.5", "checkpoint.every_n_steps=4")) == 0
+    assert [path.name for path in checkpoint.published(tmp_path / "run/checkpoints")] == [
+        "step-00000008",
+        "step-00000004",
+    ]
+    assert {row["step"] for row in quarantined(tmp_path)} == {8 if trouble == "away" else 4}
+    assert len(quarantined(tmp_path)) == len(BAD)
+    said = "which held-out samples cannot be used (after step 4) cannot be written: Is a directory; the run goes on"
+    assert (said in " ".join(capsys.readouterr().err.split())) is (trouble == "away")
 
 
 def test_held_out_data_of_which_nothing_can_be_used_is_not_measured(command, tmp_path):

@@ -125,6 +125,21 @@ def test_ctrl_c_is_not_for_the_writer_and_one_that_was_ended_is_no_failure(run, 
     assert caplog.text == ""
 
 
+def test_what_a_writer_left_and_cannot_be_removed_ends_no_run(run, caplog):
+    callback = Report(run, every_s=0.01)
+    callback.on_train_start(RANK_0, None)
+    time.sleep(0.02)
+    step(callback)
+    partial = partial_of(run.path / "report.html", callback.writer.pid)
+    callback.writer.kill()
+    callback.writer.wait()
+    partial.unlink(missing_ok=True)
+    (partial / "in the way").mkdir(parents=True)
+    callback.teardown(RANK_0, None, "fit")
+    assert "report.html cannot be written: [Errno 21] Is a directory" in caplog.text
+    assert (run.path / "report.html").stat().st_size > 10_000
+
+
 def test_a_writer_that_was_told_to_end_is_no_failure_and_leaves_nothing(run, caplog):
     callback = Report(run, every_s=0.01)
     callback.on_train_start(RANK_0, None)
