@@ -7,6 +7,7 @@ on what was agreed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -36,11 +37,13 @@ class Agreement:
 
     Attributes:
         group: of the exchange, None for one process; free for other collectives of the main thread at a step edge.
+        timeout_s: how long it waits for the last rank.
     """
 
     def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         self.rank, self.world_size = rank, world_size
         self.group: dist.ProcessGroup | None = None
+        self.timeout_s = math.inf
         self._offers: dict[str, _Offer] = {}
 
     def offer(self, name: str, read: Callable[[], int], reduce: str = "max") -> None:
@@ -66,6 +69,7 @@ class Agreement:
         """
         if self.world_size > 1 and self.group is None:
             self.group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
+            self.timeout_s = timeout_s
 
     def exchange(self) -> None:
         """Asks each offer for this rank's number and learns those of the others; a collective, at each step edge."""

@@ -7,11 +7,13 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 
 log = logging.getLogger("pretrain")
 
 _SECONDS = 60.0
+_PAUSE_S = 1.0  # before a question is repeated, and then twice as long each time
 
 
 def job_of(environment: Mapping[str, str]) -> str | None:
@@ -23,23 +25,30 @@ def job_of(environment: Mapping[str, str]) -> str | None:
     return job if re.fullmatch(r"\d+(_\d+)?", job) else None
 
 
-def ask_for_more(number: int, warned: bool) -> None:
+def ask_for_more(number: int, warned: bool, within_s: float = _SECONDS) -> None:
     """Lets the job be started again that a signal has ended, if it was not cancelled.
 
     Args:
         number: of the signal.
         warned: whether one came that a scheduler sends ahead of the end of a job's time.
+        within_s: how long it may take; a minute at most.
     """
-    if warned or (number == signal.SIGTERM and preempted()):
-        requeue()
+    end = time.monotonic() + min(within_s, _SECONDS)
+    if warned or (number == signal.SIGTERM and preempted(end=end)):
+        requeue(end=end)
 
 
-def requeue(environment: Mapping[str, str] = os.environ) -> bool:
-    """Puts this process's job back into Slurm's queue; says in the log how it went. False where there is no job."""
+def requeue(environment: Mapping[str, str] = os.environ, end: float | None = None) -> bool:
+    """Puts this process's job back into Slurm's queue; says in the log how it went. False where there is no job.
+
+    Args:
+        environment: of this process.
+        end: when to give it up; None: in a minute.
+    """
     job = job_of(environment)
     if job is None:
         return False
-    _, trouble = _scontrol("requeue", job)
+    _, trouble = _scontrol(end, "requeue", job)
     if trouble is not None:
         log.warning("job %s is not put back into the queue: %s", job, trouble)
         return False
@@ -47,16 +56,17 @@ def requeue(environment: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
-def preempted(environment: Mapping[str, str] = os.environ) -> bool:
+def preempted(environment: Mapping[str, str] = os.environ, end: float | None = None) -> bool:
     """Whether Slurm has given this process's job a last moment, to take its place for another.
 
     It says so by the same SIGTERM as ``scancel``. Whoever then ends by itself has failed, to Slurm; whoever is still
     there when the moment is over is put back into the queue. So a job that ends in time must ask for that itself.
+    Arguments as of :func:`requeue`.
     """
     job = job_of(environment)
     if job is None:
         return False
-    told, trouble = _scontrol("show", "job", "--oneliner", job)
+    told, trouble = _scontrol(end, "show", "job", "--oneliner", job)
     if trouble is not None:
         log.warning("whether job %s was preempted is not known: %s", job, trouble)
         return False
@@ -64,10 +74,22 @@ def preempted(environment: Mapping[str, str] = os.environ) -> bool:
     return facts.get("JobState") == "RUNNING" and facts.get("PreemptTime", "None")[:1].isdigit()
 
 
-def _scontrol(*arguments: str) -> tuple[str, str | None]:
-    """What it prints, and what went wrong."""
-    try:
-        done = subprocess.run(["scontrol", *arguments], capture_output=True, text=True, timeout=_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return "", f"scontrol {error}"
-    return done.stdout, done.stderr.strip() if done.returncode else None
+def _scontrol(end: float | None, *arguments: str) -> tuple[str, str | None]:
+    """What it prints, and what went wrong; a controller that is away or busy is asked again until ``end``."""
+    pause, command = _PAUSE_S, ["scontrol", *arguments]
+    end = time.monotonic() + _SECONDS if end is None else end
+    while True:
+        left = max(end - time.monotonic(), _PAUSE_S)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=left, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return "", f"scontrol {error}"
+        if not done.returncode:
+            return done.stdout, None
+        trouble = done.stderr.strip() or f"scontrol has exit code {done.returncode}"
+        if time.monotonic() + pause >= end:
+            return done.stdout, trouble
+        if pause == _PAUSE_S:
+            log.warning("scontrol: %s; it is asked again for %.0f s", trouble, end - time.monotonic())
+        time.sleep(pause)
+        pause *= 2

@@ -57,7 +57,10 @@ class StopOnSignal(pl.Callback):
             return
         self.checkpointing.save(trainer, pl_module, wait=True, patience=0.0)
         if trainer.is_global_zero and self.company.requeue:
-            ask_for_more(number, bool(self.company.agreement.value("requeue")))
+            warned = bool(self.company.agreement.value("requeue"))
+            ask_for_more(number, warned, self.company.agreement.timeout_s / 2)
+        if self.company.requeue:
+            self.company.agreement.gather(0)  # who ends while rank 0 asks may be srun's reason to kill it
         raise Stopped(f"stopped by {signal.Signals(number).name} after step {pl_module.steps_done}", number)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
