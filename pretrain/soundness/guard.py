@@ -57,6 +57,18 @@ class Reading:
         pairs = zip(self.values.items(), self.bounds.tolist(), strict=True)
         return {name: bound for (name, value), bound in pairs if np.isfinite(value) and value > bound}
 
+    def as_json(self) -> dict[str, Any]:
+        """For a checkpoint, whose JSON sorts its keys, and knows no NaN and no infinity."""
+        values = [value if np.isfinite(value) else str(value) for value in self.values.values()]
+        return {**vars(self), "values": values, "bounds": None if self.bounds is None else self.bounds.tolist()}
+
+
+def _reading_of(found: Mapping[str, Any], names: Sequence[str]) -> Reading:
+    """What :meth:`Reading.as_json` gave, of the numbers ``names``."""
+    bounds = None if found["bounds"] is None else np.array(found["bounds"], dtype=np.float64)
+    values = dict(zip(names, map(float, found["values"]), strict=True))
+    return Reading(**{**found, "values": values, "bounds": bounds})
+
 
 @dataclass
 class _Pending:
@@ -148,14 +160,16 @@ class Guard:
         return found
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint, JSON; reads all steps first."""
+        """For a checkpoint, JSON; reads all steps first. Who goes on from it is handed what nobody was handed yet."""
         self.settle()
-        return {"left_out": self.left_out, "risen": self.risen, **self.history.state()}
+        unread = [reading.as_json() for reading in self._read]
+        return {"left_out": self.left_out, "risen": self.risen, "unread": unread, **self.history.state()}
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         """Puts back what :meth:`state` gave; begins anew without."""
         self._pending.clear()
-        self._read = []
+        known = state is not None and tuple(state["names"]) == self.names  # the same tasks
+        self._read = [_reading_of(one, self.names) for one in state.get("unread", ())] if state and known else []
         self.history.restore(state)
         self.left_out, self.risen = (int(state[key]) if state else 0 for key in ("left_out", "risen"))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from data.errors import InputError
 from data.stream import Stream
 from pretrain.ledger import packed
 from pretrain.run import EVENTS, RunDirectory
@@ -67,7 +68,11 @@ class Incidents:
         """
         row: dict[str, Any] = {"step": step, **_plain(event), "policy": answer}
         if self.directory.rank == 0:
-            row["samples"] = self.samples(start, step)
+            try:
+                row["samples"] = self.samples(start, step)
+            except InputError as error:  # the step before a start that goes on with other shards on purpose
+                row["samples"] = {}
+                log.warning("the samples of step %d are not known: %s", step, error)
             self.directory.append(EVENTS, row)
             log.warning("step %d: %s", step, reason)
         if self.worst is None or ANSWERS.index(answer) > ANSWERS.index(self.worst.answer):

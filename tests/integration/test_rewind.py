@@ -18,7 +18,9 @@ import pytest
 from pretrain import checkpoint
 from pretrain.callbacks import progress
 from pretrain.callbacks.metrics import Metrics
+from pretrain.callbacks.sickness import Sickness
 from pretrain.soundness import decisions
+from pretrain.soundness.guard import Guard
 from tests.integration.runs import outcome, run, start, steps, wait
 from tests.integration.sick import BACK, FAULT, command, rows, seen
 
@@ -48,6 +50,44 @@ def test_a_spike_is_gone_back_from(gone_back: Path) -> None:
     positions = {row["step"]: row["position"] for row in seen(gone_back)}
     assert positions == {step: 4 * (step - 1) + (24 if step > 10 else 0) for step in range(1, 31)}
     assert checkpoint.find(gone_back).state["positions"] == {"mlm": 144}
+
+
+def test_a_spike_that_a_stop_has_left_unread_is_gone_back_from(tmp_path: Path) -> None:
+    """On CUDA a step's numbers are read when the next one is computed; a stopped run computes none."""
+
+    def read_later() -> None:
+        plain = Guard.settle
+
+        def settle(guard: Guard, everything: bool = True) -> None:
+            newest = [] if everything or not guard._pending else [guard._pending.pop()]
+            plain(guard, everything)
+            guard._pending.extend(newest)
+
+        Guard.settle = settle  # type: ignore[method-assign]
+
+    def stopped() -> None:
+        read_later()
+        plain = Sickness.on_train_batch_end
+
+        def signalled(self: Sickness, trainer: Any, module: Any, *rest: Any) -> None:
+            plain(self, trainer, module, *rest)
+            if module.steps_done == 14:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        Sickness.on_train_batch_end = signalled  # type: ignore[method-assign]
+
+    more = ["sick.spike=rewind", *BACK, "log_every_n_steps=10", "max_steps=20"]
+    straight, again = (command(tmp_path / name, 14, 15, "1e6", *more) for name in ("straight", "again"))
+    assert wait(start(straight, read_later)) == 0
+    assert wait(start(again, stopped)) == 143
+    assert checkpoint.find(tmp_path / "again").step == 14
+    assert rows(tmp_path / "again", "events.jsonl") == []
+    assert wait(start(again, read_later)) == 0
+    assert len(rows(tmp_path / "again", "decisions.jsonl")) == 1
+    assert rows(tmp_path / "again", "decisions.jsonl") == rows(tmp_path / "straight", "decisions.jsonl")
+    assert rows(tmp_path / "again", "events.jsonl") == rows(tmp_path / "straight", "events.jsonl")
+    assert outcome(tmp_path / "again") == outcome(tmp_path / "straight")
+    assert seen(tmp_path / "again") == seen(tmp_path / "straight")
 
 
 def test_the_time_left_is_told_also_after_going_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

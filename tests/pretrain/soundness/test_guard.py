@@ -1,9 +1,11 @@
+import json
 import math
 
 import pytest
 import torch
 
 from data.errors import RunError
+from pretrain.checkpoint.writing import as_json
 from pretrain.soundness.guard import Guard, leaves_out_itself, refuse_unsound
 
 
@@ -98,6 +100,45 @@ def test_a_resumed_guard_decides_as_one_that_was_never_stopped():
         again.restore(first.state())
         assert judged(again, losses[cut:], cut + 1) == expected[cut:]
         assert again.state() == straight.state()
+
+
+def seen(readings):
+    return [(one.step, one.nonfinite, one.above, one.taken, one.left_out, one.risen) for one in readings]
+
+
+@pytest.mark.parametrize("cut", range(40, 47))
+def test_what_nobody_was_handed_before_a_stop_is_handed_out_behind_it(cut):
+    """As on CUDA, where a step is read when the next one is judged: one of them may ask for an answer."""
+    losses = [*CALM, 9.0, 9.0, math.nan, 9.0, 9.0, 2.0]
+
+    def handed(guard, begin, end):
+        found = []
+        for step in range(begin, end):
+            found += seen(guard.readings())
+            guard.judge(step, {"a": {"loss": torch.tensor(losses[step - 1])}}, torch.tensor(1.0))
+        return found
+
+    straight, first, again = (Guard(["a"], window=32) for _ in range(3))
+    expected = handed(straight, 1, 47)
+    told = handed(first, 1, cut + 1)
+    again.restore(json.loads(as_json(first.state())))
+    told += handed(again, cut + 1, 47)
+    straight.settle()
+    again.settle()
+    assert str(told + seen(again.readings())) == str(expected + seen(straight.readings()))  # a NaN is not itself
+    assert again.state() == straight.state()
+
+
+def test_a_state_of_before_and_one_of_other_tasks_hold_nothing_to_hand_out():
+    guard = Guard(["a"], window=32)
+    guard.judge(1, {"a": {"loss": torch.tensor(2.0)}}, torch.tensor(1.0))
+    state = guard.state()
+    other = Guard(["b"], window=32)
+    other.restore(state)
+    assert other.readings() == []
+    del state["unread"]
+    guard.restore(state)
+    assert guard.readings() == []
 
 
 def test_only_fused_adam_leaves_out_by_itself():
