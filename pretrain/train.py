@@ -122,7 +122,8 @@ def _train(
     guard = guard_of(config["sick"], list(config["tasks"]))
     module = Pretraining(model, optimizer, schedule, config["seed"], config["gradient_clip_norm"], ema, summing, guard)
     company = company_of(config["interruption"], process, directory, ending)
-    beginning = Beginning(config, overrides, directory, facts, streams, company, file)
+    held_out = [stream for evaluator in evaluators for stream in getattr(evaluator, "streams", ())]
+    beginning = Beginning(config, overrides, directory, facts, streams, company, held_out, file)
     callbacks = [beginning, *edge_of_a_step(config, directory, evaluators, facts, streams, company, beginning)]
     trainer = build_trainer(config, process, callbacks)
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parameters(model).items())

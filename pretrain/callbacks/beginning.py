@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -34,6 +34,7 @@ log = logging.getLogger("pretrain")
 T = TypeVar("T")
 Look = Callable[[], checkpoint.Reader | None]
 _NAMED = 8  # samples of a task that a message names
+_Described: TypeAlias = tuple[dict[str, str], int, int]  # digests of its sources, how many shards and samples
 
 
 class Beginning(pl.Callback):
@@ -50,6 +51,7 @@ class Beginning(pl.Callback):
         facts: see :func:`pretrain.start.facts_of`.
         streams: task -> its stream.
         company: of the run.
+        held_out: what evaluators read.
         file: the whole config that the overrides changed, if there was one.
     """
 
@@ -61,13 +63,14 @@ class Beginning(pl.Callback):
         facts: Mapping[str, Any],
         streams: Mapping[str, Stream],
         company: Company,
+        held_out: Sequence[Stream] = (),
         file: str | None = None,
     ) -> None:
         self.file = file
         self.config, self.overrides, self.directory, self.facts = config, overrides, directory, facts
         self._under_way = False
         self._last_sign: float | None = None
-        self.streams, self.company = streams, company
+        self.streams, self.company, self.held_out = streams, company, held_out
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Sets the module's ``start`` and state.
@@ -77,6 +80,8 @@ class Beginning(pl.Callback):
         """
         assert isinstance(pl_module, Pretraining)
         self.company.meet(self.config["trainer"]["timeout_s"])
+        first = self._from_first(_described(self.held_out))
+        self._agreed(lambda: self._compare(first))
         found = self.go_on(pl_module, lambda: find_start(self.config, self.directory, self.facts, self.streams))
         self._agreed(lambda: self._count(pl_module), rank=0)
         self._agreed(lambda: self._look_ahead(pl_module), rank=0)
@@ -116,6 +121,27 @@ class Beginning(pl.Callback):
             self._agreed(lambda: self._restore(module, found, path), rank=0)
             self._share(module)
         return found
+
+    def _compare(self, first: Mapping[str, _Described]) -> None:
+        """Makes sure that this rank measures what rank 0 does, which under FSDP is the same number of forward passes.
+
+        Args:
+            first: what rank 0 reads.
+
+        Raises:
+            InputError: this rank reads something else.
+        """
+        own = _described(self.held_out)
+        for name in sorted(own.keys() | first.keys()):
+            here, there = own.get(name), first.get(name)
+            if here != there:
+                what = [f"{one[1]} shards with {one[2]} samples" if one else "none" for one in (here, there)]
+                how = "shards of other names or sizes" if what[0] == what[1] else f"{what[0]}, and {what[1]} there"
+                raise InputError(
+                    f"rank {self.company.agreement.rank} on {socket.gethostname()} finds other data than rank 0 for "
+                    f"held-out source '{name}': {how}; let all hosts have the same shards, and give all the same "
+                    "command"
+                )
 
     def _look(self, look: Look) -> tuple[checkpoint.Reader | None, Start]:
         found = look()
@@ -272,3 +298,14 @@ class Beginning(pl.Callback):
             raise kind(
                 f"the run cannot go on from here: {error}; see to that, and the same command continues"
             ) from error
+
+
+def _described(streams: Sequence[Stream]) -> dict[str, _Described]:
+    return {
+        stream.task.removesuffix(".heldout"): (
+            stream.fingerprint(),
+            sum(len(source.urls) for source in stream.sources),
+            len(stream),
+        )
+        for stream in streams
+    }

@@ -10,6 +10,7 @@ import torch
 from data.loading.loader import Rejected
 from data.shards.sources import open_sources
 from data.store.store import Store
+from data.stream import Stream
 from modalities.objective import Step
 from pretrain.evaluation.samples import WAITS, Samples, Waits
 from pretrain.evaluation.scores import Scores
@@ -43,6 +44,11 @@ class Heldout:
             pattern = entry["pattern"] if isinstance(entry, Mapping) else entry
             label = f"{task.name}.{name}" if name else task.name
             self.parts[name] = Samples(label, pattern, task.prepare, samples, batch_size, waits, store)
+
+    @property
+    def streams(self) -> list[Stream]:
+        """What it reads."""
+        return [part.stream for part in self.parts.values()]
 
     @property
     def rejected(self) -> list[Rejected]:

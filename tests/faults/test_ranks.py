@@ -147,6 +147,33 @@ def test_a_rank_that_never_comes_is_not_waited_for_for_ever(tmp_path: Path, whic
     )
 
 
+def test_a_rank_with_other_held_out_shards_is_refused_by_name(
+    tmp_path: Path, cache_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under FSDP it would take another number of forward passes, and all would hang at the first measurement."""
+    for host in ("first", "second", "third"):
+        (tmp_path / host).mkdir()
+    shards = sorted(Path(cache_folder).glob("*/prose-*.tar"))
+    for host, own in (("first", shards), ("second", shards[1:]), ("third", shards)):
+        for shard in own:
+            shutil.copy(shard, tmp_path / host / f"{'other-' if host == 'third' else ''}{shard.name}")
+    command = [*COMMAND, "max_steps=2", "tasks.mlm.heldout=${oc.env:COPY}/*.tar", f"run_dir={tmp_path / 'run'}"]
+    command += ["trainer.strategy=fsdp", "trainer.accelerator=cpu"]
+    monkeypatch.setenv("COPY", str(tmp_path / "first"))
+    for host, how in (
+        ("second", r"\d+ shards with \d+ samples, and \d+ "),
+        ("third", "shards of other names or sizes"),
+    ):
+        other = {1: lambda host=host: os.environ.update(COPY=str(tmp_path / host))}
+        assert codes_of(start_together(2, command, other)) == [2, 2]
+        assert re.search(
+            rf"rank 1 on \S+ finds other data than rank 0 for held-out source 'mlm': {how}[^;]*; "
+            r"let all hosts have the same shards, and give all the same command\n",
+            said(tmp_path),
+        )
+    assert codes_of(start_together(2, command)) == [0, 0]
+
+
 def test_a_rank_with_other_shards_is_refused_by_name(
     tmp_path: Path, cache_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

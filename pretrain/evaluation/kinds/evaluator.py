@@ -7,6 +7,7 @@ from typing import Any
 
 from data.errors import InputError, choices
 from data.loading.loader import Rejected
+from data.stream import Stream
 from pretrain.embedding.extract import OWN, POOLINGS
 from pretrain.evaluation.features import Embedded, Features, features_of
 from pretrain.evaluation.passes import Passes
@@ -41,6 +42,11 @@ class SourceEvaluator:
         self.name = ""
         self.passes: dict[str, Passes] = {}
         self.tables: list[Table] = []
+
+    @property
+    def streams(self) -> list[Stream]:
+        """What it reads."""
+        return [passes.stream for passes in self.passes.values()]
 
     @property
     def rejected(self) -> list[Rejected]:
