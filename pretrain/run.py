@@ -117,7 +117,9 @@ class RunDirectory:
         for path in [*(self.path / name for name in (METRICS, SPEED, EVENTS)), *self.quarantines(), *self.ledgers()]:
             if not path.exists():
                 continue
-            replace(path, b"".join(until(path, step)))
+            kept = until(path, step)
+            if sum(map(len, kept)) != path.stat().st_size:  # what stays was on disk before the checkpoint was
+                replace(path, b"".join(kept))
         results = self.results()
         if results is not None and results["step"] > step:
             known = evaluations.until(results, step)

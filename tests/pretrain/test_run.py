@@ -31,6 +31,20 @@ def test_rewind_drops_later_rows_and_a_torn_last_line(tmp_path):
     assert list(run.rows(METRICS)) == []
 
 
+def test_rewind_leaves_files_alone_of_which_nothing_goes(tmp_path):
+    """A ledger of a long run is large, and there is one for each rank."""
+    run = RunDirectory(str(tmp_path / "run"))
+    for step in range(1, 7):
+        run.append(METRICS, {"step": step})
+        run.append("ledger/rank-0.jsonl", {"step": min(step, 4)})
+    files = [run.path / METRICS, run.path / "ledger/rank-0.jsonl"]
+    before = [path.stat().st_ino for path in files]
+    run.rewind(4)
+    after = [path.stat().st_ino for path in files]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, True]
+    assert [row["step"] for row in run.rows("ledger/rank-0.jsonl")] == [1, 2, 3, 4, 4, 4]
+
+
 def test_no_checkpoint_is_begun_where_the_directory_was(tmp_path):
     run = RunDirectory(str(tmp_path / "run"))
     run.append(METRICS, {"step": 1})
